@@ -1,0 +1,37 @@
+"""What a kind of student has to offer the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+import torch
+
+Parameters = dict[str, torch.Tensor]
+"""One slot's parameters by name, or K slots' stacked along a new first dimension."""
+
+LogitGradient = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+"""Given logits [K, B, 2] and hidden states [K, B, d], the gradient of each slot's mean loss with respect to them (None: zero)."""
+
+
+class StudentModel(Protocol):
+    """A structure of student. K slots of one structure run as one batch on stacked parameters.
+
+    Slot k's numbers never depend on the other slots: no operation reduces over the slot dimension, and in float32 on a CPU with
+    one thread they are bit-identical to those of the slot alone.
+    """
+
+    kind: str
+    """"head" or "lora"."""
+
+    key: Hashable
+    """Slots whose models have equal keys run fused."""
+
+    def initial_parameters(self, seed: int) -> Parameters:
+        """One slot's fresh parameters, drawn with a generator of this seed."""
+
+    def logits(self, parameters: Parameters, split: str, rows: torch.Tensor) -> torch.Tensor:
+        """[K, B, 2] logits of stacked parameters on `rows` [K, B] of a split, without gradient."""
+
+    def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
+        """Forward on `rows` [K, B] of the training pool, ask `logit_gradient` once, backward: stacked gradients by name."""

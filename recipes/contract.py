@@ -1,0 +1,355 @@
+"""The recipe contract: what a recipe may ask for, and what it gets.
+
+A recipe is one Python file with a docstring, whose first line is its idea, and one function:
+
+    async def recipe(task: Task) -> Student
+
+It returns a `Student`; the engine runs that student on inputs that the recipe never sees. All arrays below are about the
+*training pool* of `task.size` rows. A recipe never sees text or ground truth. It does its training by asking: every
+awaited call is a request to the trainer, which runs the requests of all recipes in flight as batches;
+`await asyncio.gather(...)` over several requests trains them side by side.
+
+The k-th request's seed derives from the trial's seed and k, in call order. Answers reach a recipe in call order, so its
+course does not depend on which of two trainings ends first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from recipes.wire import Message
+
+LOSSES = {
+    "cross_entropy": {},
+    "log_confidence": {"strength": 0.5, "warmup": 0.2},
+    "reverse_kl": {},
+    "confidence_window": {"low": 0.0, "high": 0.95},
+    "symmetric_cross_entropy": {"alpha": 1.0, "beta": 1.0},
+    "generalised_cross_entropy": {"q": 0.7},
+    "mean_squared": {},
+}
+"""The named losses and their options' defaults; `evaluator.trainer.losses` holds the formulas and their sources."""
+
+SCHEDULES = ("constant", "linear", "cosine")
+"""Learning-rate schedules: no decay, linear decay to zero, half a cosine to zero."""
+
+MAX_ENSEMBLE = 8
+
+
+class TaskError(Exception):
+    """A request that could not be served. Uncaught, it ends the trial as failed, with its message as the reason."""
+
+
+class InvalidRequest(TaskError):
+    """The request breaks the contract: rows out of range, targets that aren't probabilities, an unknown loss."""
+
+
+class NotAvailable(TaskError):
+    """This testbed's strong model can't answer: an encoder has no zero-shot prior."""
+
+
+class BudgetExceeded(TaskError):
+    """The trial's budget of trained and forwarded tokens doesn't cover this request. It may still return a student."""
+
+
+ERRORS = {cls.__name__: cls for cls in (TaskError, InvalidRequest, NotAvailable, BudgetExceeded)}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a recipe's own loss is given at each step.
+
+    `rows` [b] int64, `logits` [b, 2], `targets` [b, 2], `weights` [b], `hidden` [b, d] (what the last linear layer reads), all
+    float32; `progress` runs from 0 at the first step towards 1.
+    """
+
+    rows: np.ndarray
+    logits: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    hidden: np.ndarray
+    progress: float
+
+
+Loss = Callable[[Batch], Any]
+"""A recipe's own loss: the gradient of the batch's mean loss with respect to the logits, [b, 2] float32, or a pair of
+gradients with respect to the logits and the hidden states, [b, d]. It must not keep state across trainings."""
+
+
+class Channel(Protocol):
+    """How requests reach the trainer; `recipes.process` implements it."""
+
+    def ask(self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None) -> asyncio.Future[Message]: ...
+
+    def tell(self, kind: str, fields: dict, arrays: dict[str, np.ndarray]) -> int: ...
+
+
+class Student:
+    """A trained (or given) classifier over the testbed's inputs. Made by a `Task`; it holds no weights itself."""
+
+    def __init__(self, number: int, kind: str, history: Sequence[dict] = ()) -> None:
+        self._number = number
+        self.kind = kind
+        """"head", "lora", "linear", "shift", "untrained" or "ensemble"."""
+        self.history = list(history)
+        """Logged steps of the training: dicts of `step`, `loss`, `gradient_norm`, `agreement` (with the targets, in the batch)."""
+
+    def __repr__(self) -> str:
+        return f"Student({self.kind})"
+
+
+class Session:
+    """The primitives beneath `finetune`, for recipes with a training loop of their own (evolution strategies, say)."""
+
+    def __init__(self, channel: Channel, number: int, kind: str) -> None:
+        self._channel = channel
+        self._number = number
+        self._kind = kind
+
+    async def _ask(self, verb: str, fields: dict | None = None, arrays: dict | None = None) -> Message:
+        return await self._channel.ask(f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {})
+
+    async def forward(self, rows: Any, parameters: Sequence[dict[str, np.ndarray]] | None = None) -> np.ndarray:
+        """Logits on `rows`: [b, 2] with the session's parameters, or [K, b, 2] for a list of K parameter sets, run as one batch."""
+        arrays = {"rows": _integers(rows)}
+        for name in parameters[0] if parameters else ():
+            arrays[f"parameters.{name}"] = np.stack([_floats(one[name]) for one in parameters])
+        return (await self._ask("forward", {"sets": len(parameters) if parameters else 0}, arrays)).arrays["logits"]
+
+    async def backward(self, gradients: Any) -> dict[str, np.ndarray]:
+        """Gradients of the parameters for `gradients` [b, 2] on the logits of the last `forward` with the session's own parameters."""
+        return dict((await self._ask("backward", arrays={"gradients": _floats(gradients)})).arrays)
+
+    async def step(self, learning_rate: float, weight_decay: float = 0.0) -> None:
+        """One AdamW step with the gradients of the last `backward`."""
+        await self._ask("step", {"learning_rate": float(learning_rate), "weight_decay": float(weight_decay)})
+
+    async def parameters(self) -> dict[str, np.ndarray]:
+        """A copy of the session's parameters, float32 arrays by name."""
+        return dict((await self._ask("parameters")).arrays)
+
+    async def load(self, parameters: dict[str, np.ndarray]) -> None:
+        """Replace the session's parameters; names and shapes as `parameters()` gives them."""
+        await self._ask("load", arrays={name: _floats(value) for name, value in parameters.items()})
+
+    async def student(self) -> Student:
+        """A student with a copy of the session's parameters as they are now."""
+        return Student((await self._ask("student")).number, self._kind)
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._channel.tell("session.close", {"session": self._number}, {})
+
+
+class Task:
+    """One trial's view of a testbed: weak labels, hidden states, the strong model's own answers, and training as a service."""
+
+    def __init__(self, channel: Channel, facts: dict, weak_labels: np.ndarray) -> None:
+        self._channel = channel
+        self.size: int = facts["size"]
+        """n, the number of rows of the training pool."""
+        self.weak_labels: np.ndarray = weak_labels
+        """[n, 2] float32, P(class | row) by the weak model."""
+        self.rng: np.random.Generator = np.random.default_rng([facts["seed"], 0])
+        """A generator seeded by the trial. The only source of randomness that a recipe should use."""
+        self.layers: tuple[int, ...] = tuple(facts["layers"])
+        """Layers of the strong model whose hidden states can be had, deepest last."""
+        self.has_prior: bool = facts["has_prior"]
+        """Whether the strong model can answer zero-shot (`prior`, `untrained`)."""
+        self.templates: int = facts["templates"]
+        """How many prompt templates the testbed has; template 0 is the one that students read."""
+        self.statements: tuple[int, ...] = tuple(facts["statements"])
+        """Templates that state an answer: class 1 is right, or with `swap` class 0. A row's two statements make a contrast pair."""
+        self.student: str = facts["student"]
+        """The default kind of student here, "head" or "lora"."""
+        self._tokens_left: int = facts["budget"]
+
+    @property
+    def budget(self) -> int:
+        """Tokens that the trial may still train or forward. Vanilla fine-tuning costs about an eighth of a fresh budget."""
+        return self._tokens_left
+
+    async def _ask(self, kind: str, fields: dict, arrays: dict, loss: Loss | None = None) -> Message:
+        answer = await self._channel.ask(kind, fields, arrays, loss)
+        self._tokens_left = answer.fields.get("budget", self._tokens_left)
+        return answer
+
+    async def hidden(self, layer: int, student: Student | None = None, template: int = 0, swap: bool = False) -> np.ndarray:
+        """Hidden states at the classification position, [n, d] float32.
+
+        `layer` is one of `task.layers`, or negative: an index into it from its end. `student`: those of a LoRA student instead of the
+        untouched strong model's (template 0 only). `swap` exchanges a pair's two replies, or the verdict that a statement template asserts.
+        The untouched model's states are cached and cost no budget; a student's cost one forward over the pool.
+        """
+        fields = {"layer": int(layer), "student": _number(student), "template": int(template), "swap": bool(swap)}
+        return (await self._ask("hidden", fields, {})).arrays["hidden"]
+
+    async def prior(self, template: int = 0, swap: bool = False) -> np.ndarray:
+        """Zero-shot label probabilities of the untouched strong model, [n, 2] float32, from its label words' logits.
+
+        Raises `NotAvailable` where it has none: an encoder, or a template without label words.
+        """
+        return (await self._ask("prior", {"template": int(template), "swap": bool(swap)}, {})).arrays["prior"]
+
+    async def finetune(
+        self,
+        targets: Any,
+        rows: Any = None,
+        weights: Any = None,
+        *,
+        loss: str | Loss = "cross_entropy",
+        loss_options: dict[str, float] | None = None,
+        learning_rate: float | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+        weight_decay: float | None = None,
+        schedule: str = "linear",
+        student: str | None = None,
+        start: Student | None = None,
+        order: Any = None,
+    ) -> Student:
+        """Fine-tune the strong model and return the student.
+
+        `targets`: [m] class numbers or [m, 2] rows that sum to 1, aligned with `rows` ([m] row numbers, repeats allowed; default: all n).
+        `weights`: [m] non-negative, scaled to mean 1 by the trainer. `loss`: a name of `LOSSES`, with `loss_options`, or a function
+        (see `Loss`). Hyperparameters left at None are the testbed's own, tuned for vanilla fine-tuning. `epochs` may be a fraction.
+        `schedule`: one of `SCHEDULES`. `student`: "head" or "lora" (default `task.student`). `start`: begin from a copy of
+        that student's weights, with a fresh optimiser. `order`: [m] positions into `rows`, the order in which every epoch visits them
+        (a curriculum); default: a fresh shuffle each epoch. Raises `InvalidRequest`, `BudgetExceeded`.
+        """
+        fields = {
+            "student": student or self.student,
+            "start": _number(start),
+            "layers": None,
+            "hidden_size": None,
+            "standardise": True,
+        }
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule)
+        return await self._train(fields | options, targets, rows, weights, order, loss)
+
+    async def probe(
+        self,
+        layers: Sequence[int],
+        targets: Any,
+        rows: Any = None,
+        weights: Any = None,
+        *,
+        hidden_size: int = 0,
+        standardise: bool = True,
+        loss: str | Loss = "cross_entropy",
+        loss_options: dict[str, float] | None = None,
+        learning_rate: float | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+        weight_decay: float | None = None,
+        schedule: str = "linear",
+        start: Student | None = None,
+        order: Any = None,
+    ) -> Student:
+        """A head on the concatenated frozen hidden states of `layers`: linear, or with one hidden layer of `hidden_size` units.
+
+        `standardise`: subtract the pool's mean and divide by its standard deviation, per coordinate. The rest as in `finetune`.
+        """
+        fields = {"student": "head", "start": _number(start), "layers": [int(layer) for layer in layers]}
+        fields |= {"hidden_size": int(hidden_size), "standardise": bool(standardise)}
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule)
+        return await self._train(fields | options, targets, rows, weights, order, loss)
+
+    async def _train(self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss) -> Student:
+        targets = np.asarray(targets)
+        arrays = {"targets": targets.astype(np.int64) if targets.ndim == 1 and targets.dtype.kind in "iub" else _floats(targets)}
+        if rows is not None:
+            arrays["rows"] = _integers(rows)
+        if weights is not None:
+            arrays["weights"] = _floats(weights)
+        if order is not None:
+            arrays["order"] = _integers(order)
+        answer = await self._ask("train", fields, arrays, None if isinstance(loss, str) else loss)
+        return Student(answer.number, fields["student"], answer.fields["history"])
+
+    async def predict(self, student: Student) -> np.ndarray:
+        """The student's label probabilities on the training pool, [n, 2] float32. Costs one forward over the pool."""
+        return (await self._ask("predict", {"student": _number(student)}, {})).arrays["probabilities"]
+
+    def linear(self, layers: Sequence[int], weight: Any, bias: float = 0.0) -> Student:
+        """A student made without training: logit of class 1 minus class 0 = standardised hidden states of `layers` @ `weight` + `bias`.
+
+        `weight`: [d], or as many times d as there are layers, concatenated in the order given.
+        """
+        return self._make("linear", {"layers": [int(layer) for layer in layers], "bias": float(bias)}, {"weight": _floats(weight)})
+
+    def shift(self, student: Student, bias: float) -> Student:
+        """The student with `bias` added to its logit of class 1: a threshold moved, a prior corrected."""
+        return self._make("shift", {"student": _number(student), "bias": float(bias)}, {})
+
+    def untrained(self, template: int = 0, swap: bool = False) -> Student:
+        """The untouched strong model's zero-shot answers as a student. Fails the trial where there is no prior (`task.has_prior`)."""
+        return self._make("untrained", {"template": int(template), "swap": bool(swap)}, {})
+
+    def ensemble(self, students: Sequence[Student], weights: Sequence[float] | None = None) -> Student:
+        """The weighted mean of at most 8 students' probabilities. An ensemble can't be a member of another."""
+        weights = [1.0] * len(students) if weights is None else [float(weight) for weight in weights]
+        return self._make("ensemble", {"students": [_number(student) for student in students], "weights": weights}, {})
+
+    def _make(self, kind: str, fields: dict, arrays: dict) -> Student:
+        return Student(self._channel.tell(kind, fields, arrays), kind)
+
+    def session(self, student: str | None = None, start: Student | None = None) -> _Opening:
+        """`async with task.session(...) as s`: the primitives beneath `finetune`, on fresh parameters or a copy of `start`'s."""
+        return _Opening(self, student or self.student, start)
+
+
+class _Opening:
+    """Opens a session on entering the block, closes it on leaving."""
+
+    def __init__(self, task: Task, kind: str, start: Student | None) -> None:
+        self._task, self._kind, self._start = task, kind, start
+
+    async def __aenter__(self) -> Session:
+        answer = await self._task._ask("session.open", {"student": self._kind, "start": _number(self._start)}, {})
+        self._session = Session(self._task._channel, answer.number, self._kind)
+        return self._session
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._session.__aexit__(*exception)
+
+
+def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule) -> dict:
+    def optional(value, kind):
+        return None if value is None else kind(value)
+
+    return {
+        "loss": loss if isinstance(loss, str) else None,
+        "loss_options": {str(name): float(value) for name, value in (loss_options or {}).items()},
+        "learning_rate": optional(learning_rate, float),
+        "epochs": optional(epochs, float),
+        "batch_size": optional(batch_size, int),
+        "weight_decay": optional(weight_decay, float),
+        "schedule": str(schedule),
+    }
+
+
+def _number(student: Student | None) -> int | None:
+    if student is not None and not isinstance(student, Student):
+        raise InvalidRequest(f"expected a Student of this task, got {type(student).__name__}")
+    return None if student is None else student._number
+
+
+def _floats(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float32)
+
+
+def _integers(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype == bool:
+        return np.flatnonzero(values)
+    if values.size and values.dtype.kind not in "iu":
+        raise InvalidRequest(f"row numbers must be integers, got {values.dtype}")
+    return values.astype(np.int64)
