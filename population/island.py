@@ -1,0 +1,89 @@
+"""Islands: who lives where at the end of a generation, and the random streams that belong to them.
+
+A stream derives from the search's seed and a place in the search alone, never from who finished first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from population.errors import PopulationError
+from population.jsontext import plain
+
+_ISLAND, _CHILD = 0, 1  # first element of a spawn key, so that the two kinds of stream never meet
+
+
+@dataclass(frozen=True)
+class Island:
+    """One island as a generation left it.
+
+    `population` and `archive` are ids, best first; an individual may live on several islands. `stream` is the JSON state of the
+    island's random generator. Raises PopulationError where an id comes twice.
+    """
+
+    number: int
+    population: tuple[str, ...] = ()
+    archive: tuple[str, ...] = ()
+    stream: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", int(self.number))
+        object.__setattr__(self, "stream", plain(self.stream))
+        for name in ("population", "archive"):
+            identities = tuple(getattr(self, name))
+            object.__setattr__(self, name, identities)
+            if len(set(identities)) < len(identities):
+                raise PopulationError(f"island {self.number}: an individual is twice in its {name}. Keep it once.")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All islands, in the order of their numbers, as generation `number` left them. `summary` is JSON, for reports and the status."""
+
+    number: int
+    islands: tuple[Island, ...]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        islands = tuple(sorted(self.islands, key=lambda island: island.number))
+        object.__setattr__(self, "islands", islands)
+        object.__setattr__(self, "summary", plain(self.summary))
+        if len({island.number for island in islands}) < len(islands):
+            raise PopulationError(f"generation {self.number}: an island comes twice. Give each its own number.")
+
+    def island(self, number: int) -> Island:
+        for island in self.islands:
+            if island.number == number:
+                return island
+        known = ", ".join(str(island.number) for island in self.islands)
+        raise PopulationError(f"generation {self.number} has no island {number}. Its islands: {known}.")
+
+
+def island_stream(seed: int, island: int) -> np.random.Generator:
+    """The stream with which `island` begins a search of this seed: for what is chosen on the island as a whole."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ISLAND, island)))
+
+
+def child_stream(seed: int, generation: int, island: int, child: int) -> np.random.Generator:
+    """The stream that belongs to one birth alone: children made at the same time do not disturb each other's."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_CHILD, generation, island, child)))
+
+
+def stream_state(stream: np.random.Generator) -> dict[str, Any]:
+    """The state of a stream as JSON, for `Island.stream`."""
+    return plain(stream.bit_generator.state)
+
+
+def restored_stream(state: dict[str, Any]) -> np.random.Generator:
+    """A stream that continues from `state`. Raises PopulationError where it is none of ours."""
+    stream = np.random.default_rng(0)
+    try:
+        stream.bit_generator.state = state
+    except (KeyError, TypeError, ValueError) as error:
+        raise PopulationError(
+            f"this is no state of a {type(stream.bit_generator).__name__} stream ({error}). Take it from stream_state."
+        ) from None
+    return stream

@@ -1,0 +1,94 @@
+"""The tables of a store, and the triggers that make them append-only.
+
+Every row carries `at` (UTC, for a reader's eyes: nothing depends on it) and `checksum` (of all its other columns).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+FORMAT = 1
+APPLICATION_ID = 0x45414152  # "EAAR": tells a store from any other SQLite file
+
+
+class Table(NamedTuple):
+    """A table's own columns, those that identify a row, and its constraints."""
+
+    columns: str
+    key: tuple[str, ...] = ()
+    checks: str = ""
+
+
+TABLES: dict[str, Table] = {
+    "meta": Table("name TEXT NOT NULL, value TEXT NOT NULL", ("name",)),
+    "individuals": Table(
+        """id TEXT NOT NULL, generation INTEGER NOT NULL, island INTEGER NOT NULL, child INTEGER NOT NULL,
+        source TEXT NOT NULL, source_hash TEXT NOT NULL, operator TEXT NOT NULL, parents TEXT NOT NULL,
+        idea TEXT NOT NULL, detail TEXT NOT NULL""",
+        ("id",),
+    ),
+    "trials": Table(
+        """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('ok', 'failed')), reason TEXT, message TEXT, accuracy REAL, pgr REAL,
+        tokens INTEGER NOT NULL, seconds REAL NOT NULL, history TEXT NOT NULL, pool BLOB""",
+        ("source_hash", "testbed", "seed", "fidelity"),
+        "CHECK ((status = 'ok') = (accuracy IS NOT NULL AND pgr IS NOT NULL AND reason IS NULL)), "
+        "CHECK (status = 'ok' OR (accuracy IS NULL AND pgr IS NULL AND reason IS NOT NULL))",
+    ),
+    "generations": Table("number INTEGER NOT NULL, islands TEXT NOT NULL, summary TEXT NOT NULL", ("number",)),
+    "generation_islands": Table(
+        """generation INTEGER NOT NULL, island INTEGER NOT NULL, population TEXT NOT NULL, archive TEXT NOT NULL,
+        stream TEXT NOT NULL""",
+        ("generation", "island"),
+    ),
+    "fates": Table(
+        "individual TEXT NOT NULL, generation INTEGER NOT NULL, island INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL",
+        ("individual", "generation", "island", "kind"),
+    ),
+    "migrations": Table(
+        "generation INTEGER NOT NULL, individual TEXT NOT NULL, origin INTEGER NOT NULL, target INTEGER NOT NULL",
+        ("generation", "individual", "origin", "target"),
+    ),
+    "replies": Table(
+        """individual TEXT NOT NULL, operator TEXT NOT NULL, attempt INTEGER NOT NULL, turn INTEGER NOT NULL,
+        request_hash TEXT NOT NULL, reply TEXT NOT NULL""",
+        ("individual", "operator", "attempt", "turn"),
+    ),
+    "ledger": Table(
+        """kind TEXT NOT NULL, amount REAL NOT NULL, individual TEXT, island INTEGER, generation INTEGER,
+        operator TEXT, detail TEXT NOT NULL""",
+    ),
+    "findings": Table(
+        """author TEXT NOT NULL, island INTEGER NOT NULL, generation INTEGER NOT NULL, title TEXT NOT NULL,
+        text TEXT NOT NULL, text_hash TEXT NOT NULL, source_hash TEXT""",
+        ("author", "text_hash"),
+    ),
+}
+
+INDEXES = (
+    "CREATE INDEX individuals_by_birth ON individuals (generation, island, child)",
+    "CREATE INDEX individuals_by_source ON individuals (source_hash)",
+    "CREATE INDEX ledger_by_kind ON ledger (kind)",
+)
+
+
+def statements() -> list[str]:
+    """The SQL that makes an empty store."""
+    made = [f"PRAGMA application_id = {APPLICATION_ID}"]
+    for table, (columns, key, checks) in TABLES.items():
+        constraints = ([f"UNIQUE ({', '.join(key)})"] if key else []) + ([checks] if checks else [])
+        parts = ["seq INTEGER PRIMARY KEY", columns, "at TEXT NOT NULL", "checksum TEXT NOT NULL", *constraints]
+        made.append(f"CREATE TABLE {table} ({', '.join(parts)})")
+        for event in ("UPDATE", "DELETE"):
+            made.append(
+                f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, 'append-only: {table} refuses {event}'); END"
+            )
+        # REPLACE deletes without asking the DELETE trigger unless a connection asks for it; this one is asked first, always.
+        taken = f" OR ({' AND '.join(f'{column} = NEW.{column}' for column in key)})" if key else ""
+        made.append(
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE seq = NEW.seq{taken}) "
+            f"BEGIN SELECT RAISE(ABORT, 'append-only: {table} has this row'); END"
+        )
+    return made + list(INDEXES)

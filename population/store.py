@@ -1,0 +1,191 @@
+"""The store: one append-only SQLite file that holds all of a search, and its single truth.
+
+There is no checkpoint but this. Every event is on the disk before the call that appends it returns, so a search killed at
+any instant resumes from here, and nothing in the file is ever changed. One writer at a time, any number of readers
+meanwhile, on a local disk (SQLite's WAL does not work over a network file system).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from population.database import Database, connect, translated
+from population.errors import StoreError
+from population.forum import Forum
+from population.jsontext import canonical
+from population.lock import WriterLock
+from population.schema import APPLICATION_ID, FORMAT, statements
+from population.tables.generations import Generations
+from population.tables.individuals import Individuals
+from population.tables.ledger import Ledger
+from population.tables.replies import Replies
+from population.tables.trials import Trials
+
+
+class Store:
+    """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
+
+    individuals, trials, generations (with fates and migrations), replies, ledger, forum: one attribute a kind of event.
+    Every method of theirs raises StoreError where the file cannot be read or appended to; nothing acknowledged is lost by it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.individuals = Individuals(database)
+        self.trials = Trials(database)
+        self.generations = Generations(database, self.individuals)
+        self.replies = Replies(database)
+        self.ledger = Ledger(database)
+        self.forum = Forum(database)
+
+    @classmethod
+    def create(cls, path: Path | str, settings: dict[str, Any], facts: dict[str, Any] | None = None) -> Store:
+        """A new store at `path`, open for writing. It appears there complete or not at all.
+
+        `settings` are what the search depends on, `facts` what is worth knowing about its creation (versions); both JSON, both
+        final. Raises StoreError where `path` exists or cannot be written, StoreInUse where it is just being created.
+        """
+        path = _resolved(path)
+        with contextlib.suppress(OSError):  # the lock beside the store says what is wrong with the folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(path)
+        try:
+            if path.exists():
+                raise StoreError(f"{path} exists already. Resume that search, or choose another path.")
+            draft = path.with_name(path.name + ".new")
+            meta = {"format": str(FORMAT), "settings": canonical(settings), "facts": canonical(facts or {})}
+            with translated(path, "created"):
+                _build(draft, meta)
+            os.rename(draft, path)
+            _sync_folder(path.parent)
+            return cls(_opened(path, lock))
+        except OSError as error:
+            lock.release()
+            raise StoreError(f"{path} could not be created ({error.strerror}). Choose a folder that can be written to.") from None
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path | str, writable: bool = True) -> Store:
+        """The store at `path`; with `writable=False` beside a writer, or in a folder that cannot be written to.
+
+        Raises StoreError where there is none, or it is damaged or of another version; StoreInUse where another writer has it.
+        """
+        path = _resolved(path)
+        if not path.is_file():
+            raise StoreError(f"there is no store at {path}. Check the path, or create one.")
+        lock = WriterLock(path) if writable else None
+        try:
+            return cls(_opened(path, lock))
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings given to `create`."""
+        return json.loads(_meta(self._database, "settings"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts given to `create`."""
+        return json.loads(_meta(self._database, "facts"))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Events appended within the block become durable together, at its end; an exception undoes them all. Never await inside."""
+        with self._database.transaction():
+            yield
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _resolved(path: Path | str) -> Path:
+    path = Path(path).absolute()
+    return path.resolve() if path.exists() else path
+
+
+def _build(draft: Path, meta: dict[str, str]) -> None:
+    """Write an empty store to `draft`, over the remains of an interrupted creation."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+    connection = connect(draft, "rwc")
+    database = Database(draft, connection, None, writable=True)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        with database.transaction():
+            database.define(statements())
+            for name, value in meta.items():
+                database.append("meta", {"name": name, "value": value})
+    finally:
+        database.close()
+
+
+def _opened(path: Path, lock: WriterLock | None) -> Database:
+    with translated(path, "opened"):
+        database = Database(path, _connection(path, lock), lock, writable=lock is not None)
+    try:
+        if database.query("PRAGMA application_id")[0][0] != APPLICATION_ID:
+            raise StoreError(f"{path} is an SQLite file, but no search's store. Check the path.")
+        found = _meta(database, "format")
+        if found != str(FORMAT):
+            raise StoreError(
+                f"{path} has store format {found}; this version reads {FORMAT}. Install the version that wrote it: {_meta(database, 'facts')}."
+            )
+        if lock is not None:
+            problem = database.query("PRAGMA quick_check(1)")[0][0]
+            if problem != "ok":
+                raise StoreError(f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from a copy.")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _connection(path: Path, lock: WriterLock | None) -> sqlite3.Connection:
+    if lock is not None:
+        return connect(path, "rw")
+    try:
+        connection = connect(path, "ro")
+        connection.execute("SELECT 1 FROM sqlite_master")
+        return connection
+    except sqlite3.OperationalError:
+        # In a folder that cannot be written to, SQLite has no place for the index of a WAL. Without a WAL the file is at rest.
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        return connect(path, "ro&immutable=1")
+
+
+def _meta(database: Database, name: str) -> str:
+    rows = database.select("meta", "name = ?", (name,))
+    if not rows:
+        raise StoreError(f"{database.path} lacks its {name}: it is damaged. Restore it from a copy.")
+    return rows[0]["value"]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

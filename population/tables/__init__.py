@@ -1,0 +1,1 @@
+"""What a store holds, one class a kind of event. All are reached through `Store`."""
