@@ -1,0 +1,111 @@
+"""What the search asks of an operator: from parents to the source of a child.
+
+An operator is a function of its context and nothing else. All randomness comes from `context.rng`; parents, forum and
+archives are as they stood when the generation began; so the same search makes the same children on one worker or
+eight. Methods are ordinary functions that may block (an agent loop waits for its model) and may be called from
+several threads at once, each with its own context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from recipes.contract import LOSSES, SCHEDULES
+
+
+class OperatorError(Exception):
+    """An operator could not make a child. The message says for which child and what was tried."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An evaluated individual that a child is made from.
+
+    `pgr_mean` and `pgr_se` are what an operator may see of its fitness: None where it has none.
+    """
+
+    individual_id: str
+    source: str
+    direction: str | None
+    pgr_mean: float | None = None
+    pgr_se: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a child has no fitness, as told to the operator that repairs it.
+
+    `line` is the line of `source` where it happened, where that is known; `over_budget` says that the recipe asked for
+    more training than a trial may spend.
+    """
+
+    source: str
+    message: str
+    line: int | None = None
+    over_budget: bool = False
+
+
+@dataclass(frozen=True)
+class OperatorContext:
+    """Everything a child is made from.
+
+    `child` is the child's index in its island's generation. `parents` holds the best first: `mutate` uses the first,
+    `crossover` the first two. `born` are the source hashes of every recipe ever born, which a child must not repeat.
+    `losses`, `schedules`, `layers` (whose hidden states are available, deepest last) and `has_prior` say what the
+    testbed offers. `brief` is the direction's text and `notes` whatever else an agent is given (forum, archive).
+    """
+
+    island: int
+    generation: int
+    child: int
+    direction: str
+    rng: np.random.Generator
+    parents: tuple[Parent, ...]
+    born: frozenset[str] = frozenset()
+    brief: str = ""
+    notes: str = ""
+    losses: tuple[str, ...] = tuple(LOSSES)
+    schedules: tuple[str, ...] = SCHEDULES
+    layers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    has_prior: bool = True
+
+    @property
+    def place(self) -> str:
+        """The child's place in the search, for messages."""
+        return f"island {self.island}, generation {self.generation}, child {self.child}"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The source of a child that meets the static contract, and how it came about.
+
+    `detail` is JSON: `kinds` (what was done), `changes` (in plain words), `parents` (their ids, the one whose file was
+    edited first) for every operator; an agent adds its model, prompt and cost.
+    """
+
+    source: str
+    operator: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """Makes children. `name` is what the lineage shows."""
+
+    name: str
+
+    def mutate(self, context: OperatorContext) -> Proposal:
+        """A changed copy of the first parent. Raises `OperatorError` where none can be found."""
+        ...
+
+    def crossover(self, context: OperatorContext) -> Proposal:
+        """A child of the first two parents. Raises `OperatorError` where none can be found."""
+        ...
+
+    def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
+        """A child that should not fail as `failure` did, or None where the operator sees no remedy."""
+        ...

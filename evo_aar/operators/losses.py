@@ -1,0 +1,81 @@
+"""Exchanging the named loss or the schedule of a training call."""
+
+from __future__ import annotations
+
+import libcst as cst
+import numpy as np
+
+from evo_aar.operators.constants import literal
+from evo_aar.operators.edits import keyword, set_keywords, training_calls
+from evo_aar.operators.genome import Genome, Inapplicable, Part
+from evo_aar.operators.vocabulary import option_constant
+from recipes.contract import LOSSES
+
+
+def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...]) -> tuple[Genome, str]:
+    """Another named loss, with its options as constants, in one training call. A recipe's own loss function is left alone."""
+    part, call = _choose_call(genome, rng, lambda call: _named_loss(genome, call) is not None)
+    old = _named_loss(genome, call)
+    others = [loss for loss in losses if loss in LOSSES and loss != old]
+    if not others:
+        raise Inapplicable("there is no other loss")
+    new = str(rng.choice(others))
+    options = []
+    for option, value in LOSSES[new].items():
+        name = option_constant(new, option)
+        if name not in genome.bindings:
+            genome = genome.with_constant(name, literal(value))
+        elif name not in genome.names or genome.part(name).kind != "constant":
+            raise Inapplicable(f"{name} already means something else")
+        options.append(f'"{option}": {name}')
+    values = {"loss": f'"{new}"', "loss_options": "{" + ", ".join(options) + "}" if options else None}
+    return genome.with_code(
+        part.name, set_keywords(part.code, call, values)
+    ), f"{_words(new)} loss in {part.name} (was {_words(old)})"
+
+
+def swap_schedule(genome: Genome, rng: np.random.Generator, schedules: tuple[str, ...]) -> tuple[Genome, str]:
+    """Another learning-rate schedule in one training call that names it, or names none."""
+    part, call = _choose_call(genome, rng, lambda call: _named_schedule(call) is not None)
+    old = _named_schedule(call)
+    others = [schedule for schedule in schedules if schedule != old]
+    if not others:
+        raise Inapplicable("there is no other schedule")
+    new = str(rng.choice(others))
+    return genome.with_code(
+        part.name, set_keywords(part.code, call, {"schedule": f'"{new}"'})
+    ), f"{new} schedule in {part.name} (was {old})"
+
+
+def _choose_call(genome: Genome, rng: np.random.Generator, fits) -> tuple[Part, cst.Call]:
+    calls = [(part, call) for part in genome.parts if part.kind == "definition" for call in training_calls(part.code) if fits(call)]
+    if not calls:
+        raise Inapplicable("no training call can be changed so")
+    return calls[int(rng.integers(len(calls)))]
+
+
+def _named_loss(genome: Genome, call: cst.Call) -> str | None:
+    """The name of the call's loss, given by a literal, a constant or the default; None for a function or anything else."""
+    value = keyword(call, "loss")
+    if value is None:
+        return "cross_entropy"
+    if isinstance(value, cst.Name) and value.value in genome.names and genome.part(value.value).kind == "constant":
+        try:
+            name = genome.part(value.value).value
+        except Inapplicable:
+            return None
+        return name if name in LOSSES else None
+    return _text(value) if _text(value) in LOSSES else None
+
+
+def _named_schedule(call: cst.Call) -> str | None:
+    value = keyword(call, "schedule")
+    return "linear" if value is None else _text(value)
+
+
+def _text(value: cst.BaseExpression) -> str | None:
+    return value.evaluated_value if isinstance(value, cst.SimpleString) and isinstance(value.evaluated_value, str) else None
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

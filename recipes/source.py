@@ -1,0 +1,210 @@
+"""Recipe files as text: the static side of the recipe contract, and what makes two files the same recipe.
+
+`validate` gives whoever wrote a recipe a clear error before anything is run. It is a courtesy and no defence: Python
+offers countless ways around an import list, and what keeps a recipe from the labels is the sandbox it runs in.
+
+Two files that differ only in comments, blank lines, formatting or docstrings are the same recipe: they have the same
+`normalised_source` and `source_hash`, and one of them is never evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from dataclasses import dataclass
+
+from recipes.errors import RecipeError
+
+DIRECTIONS = (
+    "unsupervised_elicitation",
+    "data_reweighting",
+    "weak_to_strong_elicitation",
+    "label_posterior",
+    "distillation",
+    "simplicity_bias",
+    "epiplexity",
+    "evolution_strategies",
+    "interpretability",
+)
+ALLOWED_MODULES = frozenset(
+    (
+        "__future__",
+        "asyncio",
+        "collections",
+        "dataclasses",
+        "functools",
+        "itertools",
+        "math",
+        "numpy",
+        "torch",
+        "typing",
+        "recipes.contract",
+    )
+)
+MAX_BYTES = 32_768
+
+_DIRECTION_LINE = re.compile(r"^[ \t]*Direction:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe file that meets the static contract."""
+
+    source: str
+    tree: ast.Module
+    idea: str
+    direction: str | None
+
+
+def parse(source: str) -> ast.Module:
+    """The syntax tree of a recipe file; `RecipeError` if it is too large or isn't Python."""
+    try:
+        size = len(source.encode())
+    except UnicodeEncodeError as error:
+        raise RecipeError("the file is not valid Unicode text", remedy="save it as UTF-8") from error
+    if size > MAX_BYTES:
+        raise RecipeError(f"the file has {size:,} bytes", remedy=f"a recipe has at most {MAX_BYTES:,}")
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        raise RecipeError(f"not Python: {error.msg}", line=error.lineno, remedy="correct the syntax") from error
+    except ValueError as error:
+        raise RecipeError(f"not Python: {error}", remedy="correct the syntax") from error
+    except (RecursionError, MemoryError) as error:
+        raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
+
+
+def validate(source: str) -> RecipeFile:
+    """Check a recipe file against the static rules of the contract.
+
+    The rules: Python of at most `MAX_BYTES`; a module docstring whose first line is the idea; a `Direction:` line, if
+    there is one, that names a direction (baselines have none); exactly one top-level `async def recipe(task)`; no
+    top-level name bound by two definitions; imports from `ALLOWED_MODULES` only.
+
+    Raises:
+        RecipeError: naming the first rule that is broken, its line and the remedy.
+    """
+    tree = parse(source)
+    idea, direction = _idea(tree), _direction(tree)
+    _check_imports(tree)
+    _check_definitions(tree)
+    _check_entry_point(tree)
+    _unparse(tree)
+    return RecipeFile(source, tree, idea, direction)
+
+
+def idea(source: str) -> str:
+    """The idea of a recipe: the first line of its docstring."""
+    return _idea(parse(source))
+
+
+def direction(source: str) -> str | None:
+    """The research direction a recipe names, or None where it names none (a baseline)."""
+    return _direction(parse(source))
+
+
+def normalised_source(source: str) -> str:
+    """A recipe's code with its formatting normalised and without comments and docstrings."""
+    tree = parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, *_FUNCTIONS)):
+            _drop_docstring(node)
+    return _unparse(tree)
+
+
+def source_hash(source: str) -> str:
+    """The identity of a recipe: 16 hexadecimal digits of the SHA-256 of its normalised source."""
+    return hashlib.sha256(normalised_source(source).encode()).hexdigest()[:16]
+
+
+def _unparse(tree: ast.Module) -> str:
+    try:
+        return ast.unparse(tree) + "\n"
+    except RecursionError as error:
+        raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
+    except ValueError as error:  # an integer literal beyond the interpreter's digit limit
+        raise RecipeError(f"a literal cannot be written out: {error}", remedy="compute it instead") from error
+
+
+def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    if ast.get_docstring(node, clean=False) is not None:
+        del node.body[0]
+    if not node.body and not isinstance(node, ast.Module):
+        node.body.append(ast.Pass())
+
+
+def _idea(tree: ast.Module) -> str:
+    docstring = ast.get_docstring(tree) or ""
+    first = docstring.split("\n", 1)[0].strip()
+    if not first:
+        raise RecipeError(
+            "the recipe states no idea", line=1, remedy="begin the file with a docstring whose first line is the idea"
+        )
+    return first
+
+
+def _direction(tree: ast.Module) -> str | None:
+    found = _DIRECTION_LINE.findall(ast.get_docstring(tree) or "")
+    if not found:
+        return None
+    known = f"name one of {', '.join(DIRECTIONS)}"
+    if len(found) > 1:
+        raise RecipeError(f"the docstring has {len(found)} Direction lines", line=1, remedy="keep one")
+    if found[0] not in DIRECTIONS:
+        raise RecipeError(f"unknown direction {found[0]!r}", line=1, remedy=known)
+    return found[0]
+
+
+def _check_imports(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                _check_module(alias.name, node)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise RecipeError("relative import", line=node.lineno, remedy="a recipe is one file on its own")
+            if any(alias.name == "*" for alias in node.names):
+                raise RecipeError(f"import * from {node.module}", line=node.lineno, remedy="import the names you use")
+            if node.module == "recipes" and all(alias.name == "contract" for alias in node.names):
+                continue
+            _check_module(node.module, node)
+
+
+def _check_module(module: str, node: ast.AST) -> None:
+    if module in ALLOWED_MODULES or module.split(".")[0] in ALLOWED_MODULES:
+        return
+    raise RecipeError(f"import of {module}", line=node.lineno, remedy=f"a recipe may import {', '.join(sorted(ALLOWED_MODULES))}")
+
+
+def _check_definitions(tree: ast.Module) -> None:
+    """Refuse a function or class whose name the top level binds twice: only one of the two would ever be meant."""
+    seen: dict[str, int] = {}
+    for node in tree.body:
+        names = [node.name] if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) else []
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        for name in names:
+            if name in seen:
+                raise RecipeError(
+                    f"{name} is defined twice", line=node.lineno, remedy=f"the first is on line {seen[name]}: drop one"
+                )
+            seen[name] = node.lineno
+
+
+def _check_entry_point(tree: ast.Module) -> None:
+    entries = [node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == "recipe"]
+    if not entries:
+        raise RecipeError("there is no recipe function", remedy="define `async def recipe(task):` at the top level")
+    entry = entries[0]
+    if not isinstance(entry, ast.AsyncFunctionDef):
+        raise RecipeError("recipe is not asynchronous", line=entry.lineno, remedy="write `async def recipe(task):`")
+    arguments = entry.args
+    others = arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg or arguments.defaults
+    if others or [argument.arg for argument in arguments.args] != ["task"]:
+        raise RecipeError("recipe takes other arguments than the task", line=entry.lineno, remedy="write `async def recipe(task):`")
+    if entry.decorator_list:
+        raise RecipeError("recipe is decorated", line=entry.lineno, remedy="leave the decorator out")
