@@ -8,35 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5Model,
-)
+from small_models import SIZES, save
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, T5Config, T5Model
 
 from evaluator.errors import EvaluatorError
 from evaluator.strong import StrongModel, describe
 
-WORDS = ["the", "film", "was", "good", "bad", "long", "short", "and", "very", "not", "dull", "no", "yes", "Answer:"]
 TEXTS = ["the film was good", "the film was not very good and very dull and long Answer:", "good", "", "bad and short Answer:"]
-SIZES = dict(vocab_size=40, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2)
-
-
-def save(model_class, config, folder):
-    torch.manual_seed(0)
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(["[UNK]", *WORDS]))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
-    model_class(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

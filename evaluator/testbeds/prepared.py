@@ -68,6 +68,7 @@ class Profile:
     `layers`: the layers of the strong model whose hidden states are cached and offered to recipes, deepest last.
     `head_layers`: those whose concatenation a head reads. `learning_rate`, `epochs`, `batch_size`, `weight_decay`: by
     kind of student. `budget`: a trial's tokens as a multiple of vanilla's (trained plus forwarded, on the training pool).
+    `precision`: of the cached hidden states; "bfloat16" holds where the processor has it, others use float32.
     """
 
     student: str = "head"
@@ -81,6 +82,7 @@ class Profile:
     batch_size: dict[str, int] = dataclasses.field(default_factory=lambda: {"head": 64, "lora": 32})
     weight_decay: dict[str, float] = dataclasses.field(default_factory=lambda: {"head": 1e-4, "lora": 0.0})
     budget: float = 8.0
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ class Testbed:
         except FileNotFoundError:
             raise TestbedError(f"{path} is not a prepared testbed (no testbed.json). Prepare it with `evo-aar testbed`.") from None
         except json.JSONDecodeError as error:
-            raise TestbedError(f"{path / 'testbed.json'}, line {error.lineno}: not JSON ({error.msg}). Prepare the testbed again.") from None
+            raise TestbedError(
+                f"{path / 'testbed.json'}, line {error.lineno}: not JSON ({error.msg}). Prepare the testbed again."
+            ) from None
         if meta.get("format") != FORMAT:
             raise TestbedError(f"{path} has testbed format {meta.get('format')}; this version reads {FORMAT}. Prepare it again.")
         profile = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["profile"].items()}
@@ -159,7 +163,12 @@ def write(
     if set(rows) != set(SPLITS) or set(labels) != set(SPLITS):
         raise ValueError(f"rows and labels need exactly the splits {SPLITS}")
     (path / "labels").mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(json.dumps([FORMAT, name, kind, strong_hash, [dataclasses.astuple(t) for t in templates], dataclasses.asdict(profile)], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps(
+            [FORMAT, name, kind, strong_hash, [dataclasses.astuple(t) for t in templates], dataclasses.asdict(profile)],
+            sort_keys=True,
+        ).encode()
+    )
     for split in SPLITS:
         keep = [{field: str(row[field]) for field in FIELDS[kind]} for row in rows[split]]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep)
