@@ -223,7 +223,10 @@ class ForkServer:
                         os.read(wake, 4096)
                         self._reap()
                     if self._control in ready:
-                        order, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+                        try:
+                            order, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+                        except ConnectionResetError:
+                            return
                         if not order:
                             return
                         self._serve_order(json.loads(order), fds)

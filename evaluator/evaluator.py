@@ -1,0 +1,116 @@
+"""The evaluator: takes trials, returns scored results. Knows nothing of search, islands or operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from evaluator import baselines as baselines_module
+from evaluator.baselines import Baselines
+from evaluator.errors import EvaluatorError
+from evaluator.grader import Grader
+from evaluator.processes import Limits
+from evaluator.testbeds.prepared import Testbed
+from evaluator.trial import Outcome, Trial
+from evaluator.worker import WorkerSettings, run_trials
+from evaluator.workers import stop_workers, workers_executor
+
+POLL_SECONDS = 0.1
+WORKER_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, both None for a failure."""
+
+    trial: Trial
+    outcome: Outcome
+    accuracy: float | None
+    pgr: float | None
+
+
+class Evaluator:
+    """Scores recipes on one testbed, over `workers` processes, each a whole trainer.
+
+    `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
+    """
+
+    def __init__(
+        self,
+        testbed_path: Path,
+        *,
+        cache: Path,
+        spool: Path,
+        workers: int = 1,
+        kind: str | None = None,
+        device: str = "cpu",
+        limits: Limits | None = None,
+    ) -> None:
+        if workers < 1:
+            raise EvaluatorError(f"--workers {workers}: at least one worker is needed.")
+        self.testbed = Testbed.load(testbed_path)
+        self.kind = kind or self.testbed.profile.student
+        self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits())
+        self.workers = workers
+        self.grader = Grader(self.testbed.path)
+        self._spool = spool
+        self._baselines: Baselines | None = None
+        spool.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def baselines(self) -> Baselines:
+        """Weak and ceiling accuracy over many seeds, trained once and cached by the testbed's content."""
+        if self._baselines is None:
+            self._baselines = baselines_module.load_or_train(self.settings, self.grader, self.testbed, self.workers)
+        return self._baselines
+
+    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Result]:
+        """Results as they come, in no particular order; nothing about them depends on that order.
+
+        Raises `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
+        """
+        baselines = self.baselines
+        open_trials = {trial.key(self.testbed.content_hash): trial for trial in trials}
+        for attempt in range(1, WORKER_ATTEMPTS + 1):
+            yield from self._collect(open_trials, baselines)
+            if not open_trials:
+                return
+            futures = self._submit(list(open_trials.values()))
+            try:
+                while wait(futures, timeout=POLL_SECONDS).not_done:
+                    yield from self._collect(open_trials, baselines)
+            except BaseException:
+                stop_workers()
+                raise
+            error = next((future.exception() for future in futures if future.exception()), None)
+            yield from self._collect(open_trials, baselines)
+            if isinstance(error, TerminatedWorkerError) and attempt < WORKER_ATTEMPTS:
+                continue
+            if isinstance(error, TerminatedWorkerError):
+                raise EvaluatorError(
+                    f"worker processes were killed {WORKER_ATTEMPTS} times, last with {len(open_trials)} trials open. "
+                    "Out of memory? Use fewer --workers and resume."
+                ) from error
+            if error is not None:
+                raise error
+
+    def _submit(self, trials: list[Trial]) -> list[Future]:
+        """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of every kind."""
+        by_recipe: dict[str, list[Trial]] = {}
+        for trial in trials:
+            by_recipe.setdefault(trial.source_hash, []).append(trial)
+        recipes = list(by_recipe.values())
+        chunks = [[trial for own in recipes[start :: self.workers] for trial in own] for start in range(self.workers)]
+        executor = workers_executor(self.workers)
+        return [executor.submit(run_trials, self.settings, chunk, self._spool) for chunk in chunks if chunk]
+
+    def _collect(self, open_trials: dict[str, Trial], baselines: Baselines) -> Iterator[Result]:
+        for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
+            outcome = Outcome.load(self._spool / f"{key}.npz")
+            trial = open_trials.pop(key)
+            score = self.grader.score(outcome.fitness) if outcome.ok else None
+            yield Result(trial, outcome, score, None if score is None else baselines.pgr(score))

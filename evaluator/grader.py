@@ -1,0 +1,43 @@
+"""The grader: the one place that holds ground truth during a search. What leaves it is a score, and every question is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from evaluator.testbeds.prepared import load_labels
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows [n, 2] whose larger probability is the label's [n]. A tie counts as class 0."""
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+class Grader:
+    """Scores predictions on the fitness split."""
+
+    def __init__(self, testbed_path: Path) -> None:
+        self._path = testbed_path
+        self._labels = load_labels(testbed_path, "fitness")
+        self.questions = 0
+
+    def score(self, probabilities: np.ndarray) -> float:
+        """Accuracy on the fitness split of [m, 2] probabilities."""
+        if probabilities.shape != (len(self._labels), 2):
+            raise ValueError(f"predictions of shape {probabilities.shape} for {len(self._labels)} rows")
+        self.questions += 1
+        return accuracy(probabilities, self._labels)
+
+    def weak_accuracies(self) -> list[float]:
+        """Accuracy on the fitness split of the weak model, by its seeds."""
+        predictions = load_labels(self._path, "weak_fitness")
+        return [float(((one > 0.5) == self._labels).mean()) for one in predictions]
+
+    def majority(self) -> float:
+        """Accuracy of always answering the commoner class."""
+        return float(max(self._labels.mean(), 1 - self._labels.mean()))
+
+    def ceiling_targets(self) -> np.ndarray:
+        """[n] ground truth of the training pool, for the ceiling's trainings alone."""
+        return load_labels(self._path, "train")

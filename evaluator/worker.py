@@ -1,0 +1,83 @@
+"""What runs in a worker process: a whole trainer, kept from one call to the next."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from evaluator.conversation import Conversation, request_seed
+from evaluator.processes import Limits
+from evaluator.service import Service
+from evaluator.testbeds.prepared import Testbed
+from evaluator.trainer.slot import Training
+from evaluator.trainer.students import Trained
+from evaluator.trainer.trainer import Trainer
+from evaluator.trial import Trial
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Where a worker finds its testbed and caches, and what student is the default."""
+
+    testbed: Path
+    cache: Path
+    kind: str
+    device: str
+    limits: Limits
+
+
+@lru_cache(maxsize=4)
+def _trainer(testbed: Path, cache: Path, device: str) -> Trainer:
+    return Trainer(Testbed.load(testbed), cache=cache, device=device)
+
+
+@lru_cache(maxsize=4)
+def _service(settings: WorkerSettings) -> Service:
+    return Service(_trainer(settings.testbed, settings.cache, settings.device), settings.limits, settings.kind)
+
+
+def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path) -> None:
+    """Run trials and write each outcome to `spool` as it ends, named by the trial's key."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it ends its workers
+    service = _service(settings)
+    testbed_hash = service.trainer.testbed.content_hash
+
+    def keep(trial: Trial, conversation: Conversation) -> None:
+        conversation.outcome.save(spool / f"{trial.key(testbed_hash)}.npz")
+
+    service.run(trials, keep)
+
+
+def train_ceilings(settings: WorkerSettings, labels: np.ndarray, seeds: list[int]) -> list[np.ndarray]:
+    """Vanilla fine-tuning on ground truth, by seed: probabilities [m, 2] on the fitness split. No recipe's process is involved."""
+    trainer = _trainer(settings.testbed, settings.cache, settings.device)
+    profile, model = trainer.testbed.profile, trainer.default(settings.kind)
+    slots = {
+        seed: trainer.submit(
+            Training(
+                model=model,
+                rows=np.arange(len(labels)),
+                targets=np.eye(2, dtype=np.float32)[labels],
+                weights=np.ones(len(labels), np.float32),
+                order=None,
+                loss="cross_entropy",
+                loss_options={},
+                learning_rate=profile.learning_rate[settings.kind],
+                weight_decay=profile.weight_decay[settings.kind],
+                schedule="linear",
+                epochs=profile.epochs[settings.kind],
+                batch_size=profile.batch_size[settings.kind],
+                seed=request_seed(seed, 1),
+                start=None,
+            ),
+            lambda slot: None,
+        )
+        for seed in seeds
+    }
+    while trainer.busy:
+        trainer.step()
+    return [trainer.probabilities(Trained(model, slots[seed].parameters), "fitness") for seed in seeds]
