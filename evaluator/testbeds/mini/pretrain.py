@@ -1,0 +1,149 @@
+"""Pretrain the decoders of `mini`: `python -m evaluator.testbeds.mini.pretrain`, one command, from nothing to `weights/`.
+
+The strong model is a Llama of 0.5 million parameters, the weak teacher's eyes a far smaller one. Both read the same corpus
+(corpus.py). Float32 on one thread, everything seeded: the same machine gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from evaluator.testbeds.mini.corpus import documents, vocabulary
+from evaluator.testbeds.mini.world import DOMAINS
+
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+STRONG = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 288}
+WEAK = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+FOLDER = Path(__file__).parent / "weights"
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word or punctuation mark; `<bos>` in front."""
+    words = [*SPECIAL.values(), *vocabulary()]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", words.index("<bos>"))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, padding_side="right", **SPECIAL)
+
+
+def token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor:
+    """[n, longest] int64, padded on the right."""
+    rows = tokenizer(texts)["input_ids"]
+    ids = np.full((len(rows), max(map(len, rows))), tokenizer.pad_token_id)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = tokens
+    if (ids == tokenizer.unk_token_id).any():
+        raise ValueError("the corpus has a word that vocabulary() lacks: add it there")
+    return torch.from_numpy(ids)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        use_cache=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **shape,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(
+    model: LlamaForCausalLM, pool: dict[str, torch.Tensor], steps: int, batch_size: int, learning_rate: float, seed: int
+) -> None:
+    """Next-token prediction, `batch_size` documents of each domain a step; linear warm-up and decay."""
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    pad, start = model.config.pad_token_id, time.perf_counter()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * max(0.02, 1 - step / steps)
+        losses = []
+        for ids in pool.values():
+            batch = ids[torch.randint(len(ids), (batch_size,), generator=generator)]
+            logits = model(input_ids=batch[:, :-1]).logits
+            loss = functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), ignore_index=pad)
+            (loss / len(pool)).backward()
+            losses.append(loss.item())
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if (step + 1) % 100 == 0:
+            print(
+                f"step {step + 1}/{steps}  " + "  ".join(f"{d} {v:.3f}" for d, v in zip(pool, losses, strict=True)),
+                f" {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1500, help="steps of the strong model")
+    parser.add_argument("--weak-steps", type=int, default=600, help="steps of the weak teacher's model")
+    parser.add_argument("--batch-size", type=int, default=96, help="documents of each domain a step")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--documents", type=int, default=60_000, help="documents of each domain")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    tokenizer = build_tokenizer()
+    pool = {domain: token_ids(tokenizer, documents(arguments.seed, domain, arguments.documents)) for domain in DOMAINS}
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    for name, shape, steps in (("weak", WEAK, arguments.weak_steps), ("strong", STRONG, arguments.steps)):
+        model = build_model(tokenizer, shape, arguments.seed)
+        sizes[name] = sum(parameter.numel() for parameter in model.parameters())
+        print(f"{name}: {sizes[name]:,} parameters")
+        train(model, pool, steps, arguments.batch_size, arguments.learning_rate, arguments.seed)
+        folder = arguments.folder if name == "strong" else arguments.folder / "tmp"
+        model.save_pretrained(folder)
+        if name == "weak":
+            for file, target in (("model.safetensors", "weak.safetensors"), ("config.json", "weak.json")):
+                (folder / file).replace(arguments.folder / target)
+            (folder / "generation_config.json").unlink(missing_ok=True)
+            folder.rmdir()
+    tokenizer.save_pretrained(arguments.folder)
+    write_source(arguments, sizes)
+
+
+def write_source(arguments: argparse.Namespace, sizes: dict[str, int]) -> None:
+    """SOURCE.md: where these files come from, so that anybody can make them again and compare."""
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if name != "folder")
+    digests = [
+        f"- `{f.name}` {hashlib.sha256(f.read_bytes()).hexdigest()}"
+        for f in sorted(arguments.folder.iterdir())
+        if f.name != "SOURCE.md"
+    ]
+    (arguments.folder / "SOURCE.md").write_text(
+        "# Where these weights come from\n\nMade by this project, from a corpus that its own program generates; no outside data or weights. Licence: MIT.\n\n"
+        f"    OMP_NUM_THREADS=1 python -m evaluator.testbeds.mini.pretrain {options}\n\n"
+        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
+        f"{platform.machine()} CPU, float32. On another processor rounding differs, and so do the bytes.\n\n"
+        f"`model.safetensors`: the strong model, {sizes['strong']:,} parameters. `weak.safetensors`, `weak.json`: the weak teacher's model, {sizes['weak']:,} parameters.\n\n"
+        "sha256:\n\n" + "\n".join(digests) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
