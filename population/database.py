@@ -84,9 +84,9 @@ class Database:
                 yield
                 return
             with self._guarded("written to"):
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._owner = _current_task()
                 try:
+                    self._owner = _current_task()
+                    self._connection.execute("BEGIN IMMEDIATE")
                     yield
                     self._connection.execute("COMMIT")
                 finally:

@@ -17,6 +17,8 @@ from population.database import Database
 from population.errors import PopulationError, StoreError
 from population.jsontext import printable
 
+SEARCHED_WORDS = 64
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -86,9 +88,9 @@ class Forum:
     def search(self, words: str, generation: int | None = None, limit: int = 10) -> list[Finding]:
         """The findings of the snapshot that share words with `words`, best match (BM25 over title and text) first.
 
-        `words` is no query language: any text will do, and one without words finds nothing.
+        `words` is no query language: any text will do, and one without words finds nothing. Its first SEARCHED_WORDS words count.
         """
-        terms = " OR ".join(f'"{word}"' for word in _words(words))
+        terms = " OR ".join(f'"{word}"' for word in list(dict.fromkeys(_words(words)))[:SEARCHED_WORDS])
         if not terms or limit < 1:
             return []
         with self._mutex:

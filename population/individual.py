@@ -31,7 +31,8 @@ class Individual:
     """One recipe as it was born: where, when, from whom and by which operator. Add it once its source is final.
 
     `source_hash` identifies the recipe (its normalised source); `parents` are ids, the first the one that was edited;
-    `idea` is the recipe's own first line; `detail` is JSON: prompt, model, attempts, whatever the operator records.
+    `idea` is the recipe's own first line; `detail` is JSON: prompt, model, attempts, whatever the operator
+    records but times, for a search that is run again bears the same individuals.
     """
 
     id: str

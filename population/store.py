@@ -8,6 +8,7 @@ meanwhile, on a local disk (SQLite's WAL does not work over a network file syste
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -27,6 +28,21 @@ from population.tables.individuals import Individuals
 from population.tables.ledger import Ledger
 from population.tables.replies import Replies
 from population.tables.trials import Trials
+
+# What a search's outcome is made of: table, columns, an order that no timing changes.
+_OUTCOME = (
+    ("individuals", "id, source, source_hash, operator, parents, idea, detail", "generation, island, child"),
+    (
+        "trials",
+        "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, tokens, history, pool",
+        "source_hash, testbed, fidelity, seed",
+    ),
+    ("generations", "number, islands, summary", "number"),
+    ("generation_islands", "generation, island, population, archive, stream", "generation, island"),
+    ("fates", "individual, generation, island, kind, reason", "generation, island, individual, kind"),
+    ("migrations", "generation, individual, origin, target", "generation, origin, target, individual"),
+    ("findings", "author, island, generation, title, text, source_hash", "generation, island, author, text_hash"),
+)
 
 
 class Store:
@@ -104,6 +120,17 @@ class Store:
         """The facts given to `create`."""
         return json.loads(_meta(self._database, "facts"))
 
+    def fingerprint(self) -> str:
+        """A hash of the search's outcome: births, trials (but for their seconds), generations, fates, migrations, findings.
+
+        Two runs of one search have one fingerprint, however many workers they had and however often they were killed.
+        """
+        outcome = hashlib.sha256(canonical(self.settings).encode())
+        for table, columns, order in _OUTCOME:
+            for row in self._database.query(f"SELECT {columns} FROM {table} ORDER BY {order}"):
+                outcome.update(repr(tuple(row)).encode())
+        return outcome.hexdigest()[:32]
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Events appended within the block become durable together, at its end; an exception undoes them all. Never await inside."""
@@ -153,7 +180,7 @@ def _opened(path: Path, lock: WriterLock | None) -> Database:
                 f"{path} has store format {found}; this version reads {FORMAT}. Install the version that wrote it: {_meta(database, 'facts')}."
             )
         if lock is not None:
-            problem = database.query("PRAGMA quick_check(1)")[0][0]
+            problem = database.query("PRAGMA integrity_check(1)")[0][0]
             if problem != "ok":
                 raise StoreError(f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from a copy.")
     except BaseException:
