@@ -2,8 +2,9 @@
 
 import pkgutil
 
-import population
 from store_examples import python
+
+import population
 
 FORBIDDEN = ("torch", "mlflow", "anthropic", "transformers", "evo_aar", "evaluator", "recipes")
 

@@ -199,7 +199,7 @@ def test_a_generation_that_names_a_stranger_leaves_nothing(store):
         lambda: store.generations.commit(generation_zero(), (), [Migration(0, "g000-i9-c00", 0, 1)]),
     ]
     for commit in strangers:
-        with pytest.raises(StoreError, match="g000-i9-c00.*was never born"):
+        with pytest.raises(StoreError, match=r"g000-i9-c00.*was never born"):
             commit()
         assert (store.generations.last(), store.generations.fates(), store.generations.migrations()) == (None, [], [])
 
@@ -236,7 +236,7 @@ def test_an_individual_may_survive_on_one_island_and_die_on_another(store):
     assert len(store.generations.fates("g000-i0-c00")) == 2
     with pytest.raises(StoreConflict, match="another reason"):
         store.generations.add_fate(Fate("g000-i0-c00", 0, 0, "survived", "luck"))
-    with pytest.raises(PopulationError, match="is no fate. Fates: survived"):
+    with pytest.raises(PopulationError, match=r"is no fate\. Fates: survived"):
         Fate("g000-i0-c00", 0, 0, "lost")
 
 

@@ -1,0 +1,91 @@
+"""A store that is damaged, of another version, or not a store at all."""
+
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_examples import a_pool, a_trial, an_individual
+
+from population import schema
+from population import store as store_module
+from population.errors import StoreError
+from population.store import Store
+
+
+def test_a_store_of_another_version_is_refused_with_both_versions_and_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "FORMAT", schema.FORMAT + 1)
+    Store.create(tmp_path / "s", {}, {"evo_aar": "9.9"}).close()
+    monkeypatch.undo()
+    for writable in (True, False):
+        with pytest.raises(
+            StoreError, match=rf"has store format {schema.FORMAT + 1}; this version reads {schema.FORMAT}\. Install .*9\.9"
+        ):
+            Store.open(tmp_path / "s", writable)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
+def test_a_file_that_is_no_store_is_refused(tmp_path, content):
+    path = tmp_path / "s"
+    path.write_bytes(content)
+    for writable in (True, False):
+        with pytest.raises(StoreError, match="no search's store"):
+            Store.open(path, writable)
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    connection = sqlite3.connect(tmp_path / "s")
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    before = (tmp_path / "s").read_bytes()
+    with pytest.raises(StoreError, match="SQLite file, but no search's store"):
+        Store.open(tmp_path / "s")
+    assert (tmp_path / "s").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The bytes and the fingerprint of a small store."""
+    path = tmp_path_factory.mktemp("sound") / "s"
+    with Store.create(path, {"seed": 7}) as store:
+        for child in range(20):
+            store.individuals.add(an_individual(child=child, source=f"# {child}\n" * 40, source_hash=str(child)))
+            store.trials.record(a_trial(child, pool=a_pool(200, child)))
+        fingerprint = store.fingerprint()
+    return path.read_bytes(), fingerprint, path.with_name("damaged")
+
+
+def read_whole(path):
+    for leftover in ("-wal", "-shm"):
+        path.with_name(path.name + leftover).unlink(missing_ok=True)
+    with Store.open(path) as store:
+        store.individuals.all()
+        store.trials.all()
+        store.generations.all()
+        store.forum.as_of()
+        store.ledger.all()
+        return store.fingerprint()
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_reported_or_harmless_never_believed(sound, place, bit):
+    content, fingerprint, path = sound
+    damaged = bytearray(content)
+    damaged[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(damaged)
+    try:
+        assert read_whole(path) == fingerprint
+    except StoreError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=40, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_is_reported(sound, place):
+    content, _, path = sound
+    path.write_bytes(content[: int(place * len(content))])
+    with pytest.raises(StoreError, match=r"damaged|no search's store"):
+        read_whole(path)
