@@ -10,6 +10,8 @@ Two files that differ only in comments, blank lines, formatting or docstrings ar
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -88,10 +90,9 @@ def validate(source: str) -> RecipeFile:
     """
     tree = parse(source)
     idea, direction = _idea(tree), _direction(tree)
-    _check_imports(tree)
+    _check_imports(_statements(source, tree))
     _check_definitions(tree)
     _check_entry_point(tree)
-    _unparse(tree)
     return RecipeFile(source, tree, idea, direction)
 
 
@@ -107,31 +108,78 @@ def direction(source: str) -> str | None:
 
 def normalised_source(source: str) -> str:
     """A recipe's code with its formatting normalised and without comments and docstrings."""
-    tree = parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, *_FUNCTIONS)):
-            _drop_docstring(node)
-    return _unparse(tree)
+    return "".join(statement.normalised + "\n" for _, statement in _statements(source, parse(source)))
 
 
+@functools.lru_cache(maxsize=4_096)
 def source_hash(source: str) -> str:
     """The identity of a recipe: 16 hexadecimal digits of the SHA-256 of its normalised source."""
     return hashlib.sha256(normalised_source(source).encode()).hexdigest()[:16]
 
 
-def _unparse(tree: ast.Module) -> str:
+@dataclass(frozen=True)
+class _Statement:
+    """What the checks need of a top-level statement: its normal form, and the modules it imports with their lines."""
+
+    normalised: str
+    imports: tuple[tuple[int, str], ...]
+
+
+def _statements(source: str, tree: ast.Module) -> list[tuple[int, _Statement]]:
+    """The first line and the digest of every top-level statement but the module's docstring.
+
+    Children repeat most of their parents' statements word for word, so digests are cached by the statement's text.
+    """
+    body = tree.body[1:] if ast.get_docstring(tree, clean=False) is not None else tree.body
+    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    starts = [min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))]) for node in body]
+    ends = [tree.body[0].end_lineno if len(body) < len(tree.body) else 0, *(node.end_lineno for node in body)]
+    shared = [*(start <= before for start, before in zip(starts, ends, strict=False)), False]
+    found = []
+    for index, (start, node) in enumerate(zip(starts, body, strict=True)):
+        # A statement that shares a line with another has no text of its own.
+        own_lines = not shared[index] and not shared[index + 1]
+        found.append((start, _digest(node, "\n".join(lines[start - 1 : node.end_lineno]) if own_lines else None)))
+    return found
+
+
+def _digest(node: ast.stmt, text: str | None) -> _Statement:
+    if text is not None:
+        try:
+            return _digest_text(text)
+        except SyntaxError:
+            pass  # such as a line that ends in a backslash: digest the node itself
+    return _digest_tree(ast.Module([copy.deepcopy(node)], []), node.lineno)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _digest_text(text: str) -> _Statement:
+    return _digest_tree(ast.parse(text), 1)
+
+
+def _digest_tree(tree: ast.Module, first_line: int) -> _Statement:
+    imports = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _drop_docstring(node)
+        elif isinstance(node, ast.Import):
+            imports.extend((node.lineno - first_line, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            names = [f"{module}.{alias.name}" if module == "recipes" or alias.name == "*" else module for alias in node.names]
+            imports.extend((node.lineno - first_line, name) for name in names)
     try:
-        return ast.unparse(tree) + "\n"
+        return _Statement(ast.unparse(tree), tuple(imports))
     except RecursionError as error:
         raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
     except ValueError as error:  # an integer literal beyond the interpreter's digit limit
         raise RecipeError(f"a literal cannot be written out: {error}", remedy="compute it instead") from error
 
 
-def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+def _drop_docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     if ast.get_docstring(node, clean=False) is not None:
         del node.body[0]
-    if not node.body and not isinstance(node, ast.Module):
+    if not node.body:
         node.body.append(ast.Pass())
 
 
@@ -157,25 +205,18 @@ def _direction(tree: ast.Module) -> str | None:
     return found[0]
 
 
-def _check_imports(tree: ast.Module) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                _check_module(alias.name, node)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                raise RecipeError("relative import", line=node.lineno, remedy="a recipe is one file on its own")
-            if any(alias.name == "*" for alias in node.names):
-                raise RecipeError(f"import * from {node.module}", line=node.lineno, remedy="import the names you use")
-            if node.module == "recipes" and all(alias.name == "contract" for alias in node.names):
-                continue
-            _check_module(node.module, node)
-
-
-def _check_module(module: str, node: ast.AST) -> None:
-    if module in ALLOWED_MODULES or module.split(".")[0] in ALLOWED_MODULES:
-        return
-    raise RecipeError(f"import of {module}", line=node.lineno, remedy=f"a recipe may import {', '.join(sorted(ALLOWED_MODULES))}")
+def _check_imports(statements: list[tuple[int, _Statement]]) -> None:
+    for start, statement in statements:
+        for offset, module in statement.imports:
+            line = start + offset
+            if module.startswith("."):
+                raise RecipeError("relative import", line=line, remedy="a recipe is one file on its own")
+            if module.endswith(".*"):
+                raise RecipeError(f"import * from {module[:-2]}", line=line, remedy="import the names you use")
+            if module not in ALLOWED_MODULES and module.split(".")[0] not in ALLOWED_MODULES:
+                raise RecipeError(
+                    f"import of {module}", line=line, remedy=f"a recipe may import {', '.join(sorted(ALLOWED_MODULES))}"
+                )
 
 
 def _check_definitions(tree: ast.Module) -> None:

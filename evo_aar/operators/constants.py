@@ -37,7 +37,7 @@ RANGES = (
     Range(r"LEARNING_RATE|(^|_)LR$", "factor", 1e-5, 1e-1),
     Range(r"WEIGHT_DECAY|RIDGE", "factor", 1e-6, 1.0),
     Range(r"EPOCHS", "factor", 1, 30),
-    Range(r"ROUNDS|ITERATIONS|GENERATIONS", "factor", 1, 6),
+    Range(r"ROUNDS|ITERATIONS", "factor", 1, 6),
     Range(r"FOLDS", "factor", 2, 6),
     Range(r"MEMBERS|ENSEMBLE|STUDENTS", "factor", 2, 8),
     Range(r"NEIGHBOURS|NEIGHBORS", "factor", 2, 200),
@@ -45,11 +45,11 @@ RANGES = (
     Range(r"BATCH", "factor", 8, 512),
     Range(r"POPULATION|PERTURBATIONS", "factor", 2, 64),
     Range(r"BUCKETS|BINS|CLUSTERS|COMPONENTS", "factor", 2, 64),
-    Range(r"STEPS", "factor", 1, 400),
+    Range(r"STEPS|GENERATIONS", "factor", 1, 400),
     Range(r"TEMPERATURE|SHARPENING|SHARPNESS|POWER|EXPONENT|GAMMA", "factor", 0.1, 10),
     Range(r"SIGMA|SCALE|SPREAD|WIDTH|BANDWIDTH", "factor", 1e-4, 100),
     Range(
-        r"FRACTION|SHARE|KEEP|MIX|BLEND|TRUST|WARMUP|STRENGTH|MOMENTUM|QUANTILE|THRESHOLD|DROPOUT|PROBABILITY|BALANCE|WEIGHT|SMOOTHING",
+        r"FRACTION|SHARE|KEEP|MIX|BLEND|TRUST|WARMUP|STRENGTH|MOMENTUM|QUANTILE|THRESHOLD|DROPOUT|PROBABILITY|BALANCE|WEIGHT|SMOOTHING|_LOW$|_HIGH$",
         "share",
         SHARE_LOW,
         SHARE_HIGH,
@@ -57,6 +57,7 @@ RANGES = (
 )
 _FIXED = re.compile(r"SEED|EPSILON|(^|_)EPS$|CHUNK|TEMPLATE")
 _LAYER = re.compile(r"LAYER")
+_SIGNED = re.compile(r"BIAS|SHIFT|OFFSET|MARGIN")
 
 
 def loci(genome: Genome, schedules: tuple[str, ...], layers: tuple[int, ...]) -> list[Part]:
@@ -137,10 +138,12 @@ def _step_float(name: str, value: float, rng: np.random.Generator, boldness: flo
         inside = min(max(value, SHARE_LOW), SHARE_HIGH)
         odds = math.log(inside / (1 - inside)) + boldness * 0.5 * rng.standard_normal()
         return _digits(min(max(1 / (1 + math.exp(-odds)), SHARE_LOW), SHARE_HIGH), 2)
+    if value == 0 and row:
+        return _digits(row.low * 10, 2)
     if value == 0:
-        return (
-            _digits(boldness * 0.1 * rng.standard_normal(), 2) if row is None else _digits(row.low * 10 if row.low > 0 else 0.1, 2)
-        )
+        if not _SIGNED.search(name):
+            raise Inapplicable(f"{name} = 0 has no natural scale")
+        return _digits(boldness * 0.1 * rng.standard_normal(), 2)
     size = abs(value) * math.exp(boldness * 0.4 * rng.standard_normal())
     if row and row.scale == "factor" and value > 0:
         size = min(max(size, row.low), row.high)
@@ -210,7 +213,7 @@ def shrink_training(genome: Genome, context: OperatorContext, factor: float) -> 
 
     Raises `Inapplicable` where it has none above its least value.
     """
-    for pattern in (r"EPOCHS", r"ROUNDS|ITERATIONS|GENERATIONS", r"MEMBERS|ENSEMBLE|STUDENTS", r"STEPS", r"POPULATION", r"FOLDS"):
+    for pattern in (r"EPOCHS", r"ROUNDS|ITERATIONS", r"MEMBERS|ENSEMBLE|STUDENTS", r"STEPS|GENERATIONS", r"POPULATION", r"FOLDS"):
         for part in loci(genome, context.schedules, context.layers):
             row = _range(part.name)
             if not re.search(pattern, part.name) or row is None or not isinstance(part.value, int | float):

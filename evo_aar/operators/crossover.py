@@ -5,31 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from evo_aar.operators import pipeline as pipelines
+from evo_aar.operators.docstring import base_idea
 from evo_aar.operators.edits import assign, value_text
-from evo_aar.operators.genome import ENTRY, Genome, Inapplicable
+from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, Part
 from evo_aar.operators.mutations import MOST_STAGES, Edit
 from evo_aar.operators.pipeline import STAGE
 from evo_aar.operators.transplant import transplant
 
-SLOTS = ("initial_targets", "select", "fit")
-
 
 def exchange_functions(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
     """One or more of the donor's same-named functions in place of the host's."""
+    called = host.part(ENTRY).uses & donor.part(ENTRY).uses
+    called |= {name for name in ("fit",) if name in host.names and name in donor.names}  # also inside a wrapper
     common = [
         part.name
         for part in host.coroutines
-        if part.name != ENTRY
-        and part.name in donor.names
-        and donor.part(part.name).parameters == part.parameters
-        and not _alike(host, donor, part.name)
+        if part.name in called and donor.part(part.name).parameters == part.parameters and not _alike(host, donor, part.name)
     ]
     if not common:
         raise Inapplicable("the parents share no function that differs")
     chosen = [name for name in common if rng.random() < 0.5] or [common[int(rng.integers(len(common)))]]
     for name in chosen:
         host = transplant(host, donor, name)
-    return Edit(host, "exchange functions", f"the other parent's {', '.join(name.replace('_', ' ') for name in chosen)}")
+    return Edit(
+        host, "exchange functions", f"{' and '.join(name.replace('_', ' ') for name in chosen)} from {_origin(host, donor)}"
+    )
 
 
 def exchange_stage(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
@@ -50,7 +50,7 @@ def exchange_stage(host: Genome, donor: Genome, rng: np.random.Generator) -> Edi
     host = transplant(host, donor, name)
     at = places[min(order, len(places) - 1)].index + 1
     code = pipelines.insert(host.part(ENTRY).code, at, pipelines.stage_line(name))
-    return Edit(host.with_code(ENTRY, code), "exchange stage", f"the other parent's {name.replace('_', ' ')} added")
+    return Edit(host.with_code(ENTRY, code), "exchange stage", f"{name.replace('_', ' ')} added from {_origin(host, donor)}")
 
 
 def exchange_constants(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
@@ -83,7 +83,14 @@ def cross_once(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
     raise Inapplicable("the parents have nothing to exchange")
 
 
-def _differs(part, donor: Genome) -> bool:
+def _origin(host: Genome, donor: Genome) -> str:
+    """The donor in words: by its idea where that tells it from the host."""
+    if base_idea(host.docstring) == base_idea(donor.docstring):
+        return "a relative"
+    return f"'{base_idea(donor.docstring, longest=60)}'"
+
+
+def _differs(part: Part, donor: Genome) -> bool:
     """Whether the donor has a constant of this name and type with another literal value."""
     if not part.name.isupper() or part.name not in donor.names or donor.part(part.name).kind != "constant":
         return False

@@ -10,10 +10,10 @@ _MARK = "; now "
 _DIRECTION = re.compile(r"^[ \t]*Direction:.*$", re.MULTILINE)
 
 
-def base_idea(docstring: str) -> str:
-    """The idea that a recipe's line began with, without what its own operator added, at most `LONGEST_IDEA` characters."""
+def base_idea(docstring: str, longest: int = LONGEST_IDEA) -> str:
+    """The idea that a recipe's line began with, without what its own operator added, at most `longest` characters."""
     first = docstring.split("\n", 1)[0].strip()
-    return _shorten(first.split(_MARK, 1)[0].rstrip(" ."), LONGEST_IDEA)
+    return _shorten(first.split(_MARK, 1)[0].rstrip(" ."), longest)
 
 
 def child_docstring(parent: str, changes: list[str], direction: str | None) -> str:

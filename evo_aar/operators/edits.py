@@ -10,6 +10,7 @@ import libcst as cst
 from evo_aar.operators.genome import Inapplicable, local_names
 
 TRAINING_CALLS = ("finetune", "probe")
+LONGEST_LINE = 120
 
 
 @functools.lru_cache(maxsize=2_048)
@@ -49,11 +50,19 @@ class _Renamer(cst.CSTTransformer):
         return updated_node.with_changes(keyword=original_node.keyword)
 
 
-def training_calls(code: str) -> list[cst.Call]:
-    """The `task.finetune(...)` and `task.probe(...)` calls of a part, in order, without those that unpack keywords."""
+@functools.lru_cache(maxsize=4_096)
+def training_calls(code: str) -> tuple[cst.Call, ...]:
+    """The `task.finetune(...)` and `task.probe(...)` calls of a part, in order."""
+    if not any(f".{name}(" in code for name in TRAINING_CALLS):
+        return ()
     collector = _TrainingCalls()
     parse_part(code).visit(collector)
-    return collector.calls
+    return tuple(collector.calls)
+
+
+def _is_training_call(node: cst.Call) -> bool:
+    of_task = isinstance(node.func, cst.Attribute) and node.func.attr.value in TRAINING_CALLS
+    return of_task and all(argument.star == "" for argument in node.args)
 
 
 class _TrainingCalls(cst.CSTVisitor):
@@ -62,8 +71,7 @@ class _TrainingCalls(cst.CSTVisitor):
         self.calls: list[cst.Call] = []
 
     def visit_Call(self, node: cst.Call) -> None:
-        of_task = isinstance(node.func, cst.Attribute) and node.func.attr.value in TRAINING_CALLS
-        if of_task and all(argument.star == "" for argument in node.args):
+        if _is_training_call(node):
             self.calls.append(node)
 
 
@@ -72,29 +80,86 @@ def keyword(call: cst.Call, name: str) -> cst.BaseExpression | None:
     return next((argument.value for argument in call.args if argument.keyword and argument.keyword.value == name), None)
 
 
-def set_keywords(code: str, call: cst.Call, values: Mapping[str, str | None]) -> str:
-    """The code with keywords of one of its `training_calls` set to expressions (text), or dropped where None."""
-    arguments = []
-    waiting = dict(values)
-    for argument in call.args:
-        name = argument.keyword.value if argument.keyword else None
-        if name not in waiting:
-            arguments.append(argument)
-            continue
-        value = waiting.pop(name)
-        if value is not None:
-            arguments.append(argument.with_changes(value=cst.parse_expression(value)))
-    for name, value in waiting.items():
-        if value is not None:
-            equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-            arguments.append(cst.Arg(cst.parse_expression(value), keyword=cst.Name(name), equal=equal))
-    if arguments:
-        spaced = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        arguments = [
-            argument if isinstance(argument.comma, cst.Comma) else argument.with_changes(comma=spaced)
-            for argument in arguments[:-1]
-        ] + [arguments[-1] if arguments[-1] is call.args[-1] else arguments[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)]
-    return parse_part(code).deep_replace(call, call.with_changes(args=arguments)).code
+def set_keywords(code: str, index: int, values: Mapping[str, str | None]) -> str:
+    """The code with keywords of the `index`-th of its `training_calls` set to expressions (text), or dropped where None."""
+    short = parse_part(code).visit(_KeywordSetter(index, values, laid_out=False)).code
+    if max(len(line) for line in short.splitlines()) <= LONGEST_LINE and "\n" not in cst.Module([]).code_for_node(
+        training_calls(code)[index]
+    ):
+        return short
+    return parse_part(code).visit(_KeywordSetter(index, values, laid_out=True)).code
+
+
+class _KeywordSetter(cst.CSTTransformer):
+    """Rewrites one training call, on one line or (`laid_out`) with an argument a line."""
+
+    def __init__(self, index: int, values: Mapping[str, str | None], *, laid_out: bool) -> None:
+        super().__init__()
+        self._index, self._values, self._laid_out, self._count = index, values, laid_out, 0
+        self._chosen: cst.Call | None = None
+
+    def visit_Call(self, node: cst.Call) -> None:
+        if _is_training_call(node):
+            if self._count == self._index:
+                self._chosen = node
+            self._count += 1
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+        if original_node is not self._chosen:
+            return updated_node
+        texts, waiting = [], dict(self._values)
+        module = cst.Module([])
+        for argument in updated_node.args:
+            name = argument.keyword.value if argument.keyword else None
+            value = waiting.pop(name) if name in waiting else module.code_for_node(argument.value)
+            if value is not None:
+                texts.append(f"{name}={value}" if name else value)
+        texts.extend(f"{name}={value}" for name, value in waiting.items() if value is not None)
+        call = cst.parse_expression(f"f({', '.join(texts)})")
+        if not self._laid_out:
+            return updated_node.with_changes(args=call.args, whitespace_before_args=cst.SimpleWhitespace(""))
+        inner = cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace("    "))
+        outer = cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace(""))
+        arguments = [argument.with_changes(comma=cst.Comma(whitespace_after=inner)) for argument in call.args]
+        arguments[-1] = arguments[-1].with_changes(comma=cst.Comma(whitespace_after=outer))
+        return updated_node.with_changes(args=arguments, whitespace_before_args=inner)
+
+
+def drop_unused_local(code: str, name: str) -> str:
+    """The function's code without its assignment to a local name that nothing reads any more."""
+    module = parse_part(code)
+    counter = _Reads(name)
+    module.visit(counter)
+    return module.visit(_AssignmentRemover(name)).code if counter.count == 0 else code
+
+
+class _Reads(cst.CSTVisitor):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self.count = name, 0
+
+    def visit_Name(self, node: cst.Name) -> None:
+        self.count += node.value == self._name
+
+    def visit_AssignTarget(self, node: cst.AssignTarget) -> bool:
+        return not isinstance(node.target, cst.Name)
+
+    def visit_Arg_keyword(self, node: cst.Arg) -> None:
+        self.count -= node.keyword is not None and node.keyword.value == self._name
+
+
+class _AssignmentRemover(cst.CSTTransformer):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def leave_SimpleStatementLine(
+        self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
+    ) -> cst.SimpleStatementLine | cst.RemovalSentinel:
+        first = updated_node.body[0]
+        targets = first.targets if isinstance(first, cst.Assign) and len(updated_node.body) == 1 else ()
+        found = len(targets) == 1 and isinstance(targets[0].target, cst.Name) and targets[0].target.value == self._name
+        return cst.RemoveFromParent() if found else updated_node
 
 
 def value_text(code: str) -> str:

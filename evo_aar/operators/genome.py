@@ -21,7 +21,6 @@ from recipes import source as recipe_source
 ENTRY = "recipe"
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_PACKAGES = ("numpy", "torch", "recipes")
 
 
 class Inapplicable(Exception):
@@ -161,6 +160,10 @@ class Genome:
                     waiting.extend(table[name].uses)
         return frozenset(seen)
 
+    def undefined(self) -> frozenset[str]:
+        """The names that some part uses and nothing defines."""
+        return frozenset().union(*(part.uses for part in self.parts)) - self.bindings
+
     def pruned(self) -> Genome:
         """The genome without the parts and imports that nothing uses."""
         used = self.reachable()
@@ -206,7 +209,7 @@ def read_genome(source: str) -> Genome:
         elif isinstance(node, ast.ImportFrom):
             imports.extend(Import(node.module or "", alias.name, alias.asname) for alias in node.names)
         elif position > 0 or ast.get_docstring(tree) is None:
-            spaced = any(not line.strip() for line in above)
+            spaced = bool(parts) and any(not line.strip() for line in above)
             parts.append(Part(*_classify(node), code, spaced))
     return Genome(ast.get_docstring(tree) or "", tuple(dict.fromkeys(imports)), tuple(parts))
 
@@ -299,4 +302,4 @@ def _render_imports(imports: tuple[Import, ...]) -> str:
 
 def _group(module: str) -> int:
     root = module.split(".")[0]
-    return 0 if root == "__future__" else 1 if root not in _PACKAGES else 2
+    return {"__future__": 0, "numpy": 2, "torch": 2, "recipes": 3}.get(root, 1)

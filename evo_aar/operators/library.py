@@ -42,7 +42,7 @@ def library() -> Library:
     whole = Genome("", tuple(dict.fromkeys(imports)), tuple(parts))
     if len(whole.names) != len(parts):
         raise ValueError("two files of the grammar define the same name")
-    of_stage = [part.name for part in parts if part.parameters == STAGE and part.name != "out_of_fold"]
+    of_stage = [part.name for part in parts if part.parameters == STAGE and part.name != "held_out_beliefs"]
     of_fit = [part.name for part in parts if part.parameters == FIT and part.name != "fit"]
     return Library(
         genome=whole,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import libcst as cst
 import numpy as np
 
 from evo_aar.operators.constants import literal
-from evo_aar.operators.edits import keyword, set_keywords, training_calls
-from evo_aar.operators.genome import Genome, Inapplicable, Part
+from evo_aar.operators.edits import drop_unused_local, keyword, set_keywords, training_calls
+from evo_aar.operators.genome import Genome, Inapplicable, Part, local_names
 from evo_aar.operators.vocabulary import option_constant
 from recipes.contract import LOSSES
 
 
 def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...]) -> tuple[Genome, str]:
     """Another named loss, with its options as constants, in one training call. A recipe's own loss function is left alone."""
-    part, call = _choose_call(genome, rng, lambda call: _named_loss(genome, call) is not None)
+    part, index = _choose_call(genome, rng, lambda call: _named_loss(genome, call) is not None)
+    call = training_calls(part.code)[index]
     old = _named_loss(genome, call)
     others = [loss for loss in losses if loss in LOSSES and loss != old]
     if not others:
@@ -29,26 +32,34 @@ def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...])
             raise Inapplicable(f"{name} already means something else")
         options.append(f'"{option}": {name}')
     values = {"loss": f'"{new}"', "loss_options": "{" + ", ".join(options) + "}" if options else None}
-    return genome.with_code(
-        part.name, set_keywords(part.code, call, values)
-    ), f"{_words(new)} loss in {part.name} (was {_words(old)})"
+    code = set_keywords(part.code, index, values)
+    given = keyword(call, "loss_options")
+    if isinstance(given, cst.Name) and given.value in local_names(part.code):
+        code = drop_unused_local(code, given.value)
+    return genome.with_code(part.name, code), f"{_words(new)} loss in {_words(part.name)} (was {_words(old)})"
 
 
 def swap_schedule(genome: Genome, rng: np.random.Generator, schedules: tuple[str, ...]) -> tuple[Genome, str]:
     """Another learning-rate schedule in one training call that names it, or names none."""
-    part, call = _choose_call(genome, rng, lambda call: _named_schedule(call) is not None)
-    old = _named_schedule(call)
+    part, index = _choose_call(genome, rng, lambda call: _named_schedule(call) is not None)
+    old = _named_schedule(training_calls(part.code)[index])
     others = [schedule for schedule in schedules if schedule != old]
     if not others:
         raise Inapplicable("there is no other schedule")
     new = str(rng.choice(others))
-    return genome.with_code(
-        part.name, set_keywords(part.code, call, {"schedule": f'"{new}"'})
-    ), f"{new} schedule in {part.name} (was {old})"
+    code = set_keywords(part.code, index, {"schedule": f'"{new}"'})
+    return genome.with_code(part.name, code), f"{new} schedule in {_words(part.name)} (was {old})"
 
 
-def _choose_call(genome: Genome, rng: np.random.Generator, fits) -> tuple[Part, cst.Call]:
-    calls = [(part, call) for part in genome.parts if part.kind == "definition" for call in training_calls(part.code) if fits(call)]
+def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[cst.Call], bool]) -> tuple[Part, int]:
+    """A part, and which of its training calls, drawn among those that fit."""
+    calls = [
+        (part, index)
+        for part in genome.parts
+        if part.kind == "definition"
+        for index, call in enumerate(training_calls(part.code))
+        if fits(call)
+    ]
     if not calls:
         raise Inapplicable("no training call can be changed so")
     return calls[int(rng.integers(len(calls)))]

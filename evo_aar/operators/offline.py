@@ -7,6 +7,8 @@ meets the static contract and is a recipe that was never born before.
 
 from __future__ import annotations
 
+import functools
+
 from evo_aar.operators.base import Failure, OperatorContext, OperatorError, Parent, Proposal
 from evo_aar.operators.constants import shrink_training
 from evo_aar.operators.crossover import cross_once
@@ -99,6 +101,9 @@ class OfflineOperator:
                 direction = context.direction or parents[0].direction
                 source = Genome(child_docstring(frame.docstring, words, direction), child.imports, child.parts).render()
                 validate(source)
+                undefined = child.undefined() - frame.undefined()
+                if undefined:
+                    raise Inapplicable(f"the child would use {', '.join(sorted(undefined))} without defining it")
                 if len(source) > LONGEST_CHILD and len(source) > max(len(parent.source) for parent in context.parents):
                     raise Inapplicable(f"the child has {len(source):,} characters")
                 digest = source_hash(source)
@@ -129,10 +134,15 @@ def _parents(context: OperatorContext, count: int) -> tuple[Parent, ...]:
 
 def _genome(parent: Parent, context: OperatorContext) -> Genome:
     try:
-        validate(parent.source)
-        return read_genome(parent.source).pruned()
+        return _read_recipe(parent.source)
     except RecipeError as error:
         raise OperatorError(f"{context.place}: parent {parent.individual_id} is no recipe: {error}") from error
+
+
+@functools.lru_cache(maxsize=512)
+def _read_recipe(source: str) -> Genome:
+    validate(source)
+    return read_genome(source).pruned()
 
 
 def _mutate(genome: Genome, context: OperatorContext, count: int, boldness: float) -> list[Edit]:

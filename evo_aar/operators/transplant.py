@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from evo_aar.operators.edits import rename
 from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, Part
@@ -27,8 +27,10 @@ def transplant(host: Genome, donor: Genome, name: str, install_as: str | None = 
     installed = install_as or name
     if installed in host.names and host.part(installed).kind != "definition":
         raise Inapplicable(f"{installed} is no function in the host")
-    carried, shared = _closure(host, donor, name, keep)
-    still_used = _still_used(host, installed, shared)
+    without = host.without([installed]) if installed in host.names else host
+    shared = _shared(without, donor, name, keep)
+    carried = _carried(host, donor, name, shared)
+    still_used = without.reachable(shared)
     renames = {} if installed == name else {name: installed}
     taken = set(host.bindings | donor.names)
     for part in carried:
@@ -40,40 +42,68 @@ def transplant(host: Genome, donor: Genome, name: str, install_as: str | None = 
     return _install(host, donor, new, installed)
 
 
-def _closure(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> tuple[list[Part], set[str]]:
-    """The donor's parts to carry, in the donor's order, and the names of the host's parts used in their stead."""
-    table = {part.name: part for part in donor.parts if part.name}
-    chosen, shared, waiting = {name}, set(), sorted(table[name].uses)
+def _shared(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> frozenset[str]:
+    """The names of the host's parts that the carried function uses in place of the donor's.
+
+    Those are helpers that the host goes on using and that read the same in both, with all that they use: the two sides of a
+    helper must not see different constants.
+    """
+    used = host.reachable()
+    needed = _uses(donor, [name]) - {name}
+    alike = {
+        other
+        for other in needed & host.names
+        if other in keep
+        or (
+            other in used
+            and donor.part(other).kind == "definition"
+            and all(_same(host, donor, part) for part in _definitions(donor, other))
+        )
+    }
+    return frozenset(_uses(host, alike))
+
+
+def _carried(host: Genome, donor: Genome, name: str, shared: frozenset[str]) -> list[Part]:
+    """The donor's parts to carry, in the donor's order: what the function uses, but for what is shared or has the same value."""
+    chosen, waiting = {name}, [name]
     while waiting:
-        used = waiting.pop()
-        if used in chosen or used in shared or used not in table:
-            continue
-        if used == ENTRY:
-            raise Inapplicable("the function calls recipe itself")
-        if used in host.names and (used in keep or _same(host.part(used), table[used])):
-            shared.add(used)
-            continue
-        if table[used].kind == "constant" and any(
-            other in table and table[other].kind == "definition" for other in table[used].uses
-        ):
-            raise Inapplicable(f"{used} is computed by a function")
-        chosen.add(used)
-        waiting.extend(sorted(table[used].uses))
-    bound_otherwise = set().union(*(table[part].uses for part in chosen)) & (donor.bindings - donor.names)
-    if bound_otherwise - {item.binding for item in donor.imports}:
+        for used in donor.part(waiting.pop()).uses & donor.names:
+            part = donor.part(used)
+            if used == ENTRY:
+                raise Inapplicable("the function calls recipe itself")
+            if used in chosen or used in shared or (part.kind == "constant" and used in host.names and _same(host, donor, used)):
+                continue
+            if part.kind == "constant" and any(donor.part(other).kind == "definition" for other in part.uses & donor.names):
+                raise Inapplicable(f"{used} is computed by a function")
+            chosen.add(used)
+            waiting.append(used)
+    unplain = donor.bindings - donor.names - {item.binding for item in donor.imports}
+    if unplain & frozenset().union(*(donor.part(part).uses for part in chosen)):
         raise Inapplicable("the function uses names that no plain statement defines")
-    return [part for part in donor.parts if part.name in chosen], shared
+    return [part for part in donor.parts if part.name in chosen]
 
 
-def _same(first: Part, second: Part) -> bool:
+def _uses(genome: Genome, names: Iterable[str]) -> set[str]:
+    """The names of the genome's parts that `names` use, themselves included, directly or through others."""
+    seen: set[str] = set()
+    waiting = [name for name in names if name in genome.names]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(genome.part(name).uses & genome.names)
+    return seen
+
+
+def _definitions(genome: Genome, name: str) -> list[str]:
+    return [part for part in sorted(_uses(genome, [name])) if genome.part(part).kind == "definition"]
+
+
+def _same(host: Genome, donor: Genome, name: str) -> bool:
+    if name not in host.names:
+        return False
+    first, second = host.part(name), donor.part(name)
     return first.kind == second.kind and (first.code == second.code or first.meaning == second.meaning)
-
-
-def _still_used(host: Genome, installed: str, shared: set[str]) -> frozenset[str]:
-    """What the host uses once its function `installed` is gone."""
-    if installed not in host.names:
-        return host.reachable(shared)
-    return host.without([installed]).reachable(shared)
 
 
 def _fresh_name(part: Part, function: str, taken: set[str]) -> str:

@@ -4,8 +4,8 @@ import asyncio
 
 import numpy as np
 
-FOLDS = 2
-FOLD_EPOCHS = 5.0
+CROSSFIT_FOLDS = 2
+CROSSFIT_EPOCHS = 5.0
 
 
 def log_odds(beliefs):
@@ -19,16 +19,16 @@ def beliefs_from(odds):
     return np.stack([1 - first, first], axis=1).astype(np.float32)
 
 
-async def out_of_fold(task, targets):
+async def held_out_beliefs(task, targets):
     """Beliefs [n, 2] of students about rows that they were not trained on."""
-    fold = task.rng.permutation(task.size) % FOLDS
+    fold = task.rng.permutation(task.size) % CROSSFIT_FOLDS
 
     async def belief(held_out):
         rows = np.flatnonzero(fold != held_out)
-        student = await task.finetune(targets[rows], rows=rows, epochs=FOLD_EPOCHS)
+        student = await task.finetune(targets[rows], rows=rows, epochs=CROSSFIT_EPOCHS)
         return await task.predict(student)
 
-    predictions = await asyncio.gather(*[belief(number) for number in range(FOLDS)])
+    predictions = await asyncio.gather(*[belief(number) for number in range(CROSSFIT_FOLDS)])
     return np.stack(predictions)[fold, np.arange(task.size)]
 
 

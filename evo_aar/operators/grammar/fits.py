@@ -25,8 +25,9 @@ async def fit(task, targets, rows):
 
 async def fit_confidently(task, targets, rows):
     """Train with the auxiliary confidence loss: the student may overrule targets that it is sure are wrong."""
-    options = {"strength": FIT_STRENGTH, "warmup": FIT_WARMUP}
-    return await task.finetune(targets[rows], rows=rows, loss="log_confidence", loss_options=options)
+    return await task.finetune(
+        targets[rows], rows=rows, loss="log_confidence", loss_options={"strength": FIT_STRENGTH, "warmup": FIT_WARMUP}
+    )
 
 
 async def fit_weighted(task, targets, rows):
@@ -37,9 +38,13 @@ async def fit_weighted(task, targets, rows):
 
 async def fit_on_layers(task, targets, rows):
     """Train a small head on several layers at once, free to overrule targets."""
-    options = {"strength": HEAD_STRENGTH}
     return await task.probe(
-        HEAD_LAYERS, targets[rows], rows=rows, hidden_size=HEAD_HIDDEN_SIZE, loss="log_confidence", loss_options=options
+        HEAD_LAYERS,
+        targets[rows],
+        rows=rows,
+        hidden_size=HEAD_HIDDEN_SIZE,
+        loss="log_confidence",
+        loss_options={"strength": HEAD_STRENGTH},
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evo_aar.operators.grammar.common import beliefs_from, log_odds, out_of_fold
+from evo_aar.operators.grammar.common import beliefs_from, log_odds, held_out_beliefs
 
 RELABEL_WEIGHT = 0.7
 CHANNEL_BUCKETS = 10
@@ -16,12 +16,12 @@ PROBE_WEIGHT = 0.5
 
 async def relabel_out_of_fold(task, targets):
     """Blend with the beliefs of students about rows that they were not trained on."""
-    return (1 - RELABEL_WEIGHT) * targets + RELABEL_WEIGHT * await out_of_fold(task, targets)
+    return (1 - RELABEL_WEIGHT) * targets + RELABEL_WEIGHT * await held_out_beliefs(task, targets)
 
 
 async def label_posterior(task, targets):
     """One step of expectation maximisation: the teacher as a noisy channel seen through out-of-fold students."""
-    student = log_odds(await out_of_fold(task, targets))
+    student = log_odds(await held_out_beliefs(task, targets))
     student = student - np.median(student)
     belief = beliefs_from(student)
     weak = task.weak_labels[:, 1]
@@ -36,8 +36,9 @@ async def label_posterior(task, targets):
 
 async def distil_from_student(task, targets):
     """Blend with the predictions of a student of these targets that may overrule them (auxiliary confidence loss)."""
-    options = {"strength": DISTILL_STRENGTH}
-    student = await task.finetune(targets, epochs=DISTILL_EPOCHS, loss="log_confidence", loss_options=options)
+    student = await task.finetune(
+        targets, epochs=DISTILL_EPOCHS, loss="log_confidence", loss_options={"strength": DISTILL_STRENGTH}
+    )
     return (1 - DISTILL_WEIGHT) * targets + DISTILL_WEIGHT * await task.predict(student)
 
 

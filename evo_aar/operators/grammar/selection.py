@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evo_aar.operators.grammar.common import log_odds, neighbour_beliefs, out_of_fold, top_share_per_class
+from evo_aar.operators.grammar.common import log_odds, neighbour_beliefs, held_out_beliefs, top_share_per_class
 
 CONFIDENT_KEEP = 0.5
 AGREEMENT_KEEP = 0.7
@@ -18,7 +18,7 @@ async def select_confident(task, targets):
 
 async def select_agreeing(task, targets):
     """The rows of each class where out-of-fold students agree most with the targets."""
-    agreement = log_odds(await out_of_fold(task, targets)) * np.sign(log_odds(targets))
+    agreement = log_odds(await held_out_beliefs(task, targets)) * np.sign(log_odds(targets))
     return top_share_per_class(targets, agreement, AGREEMENT_KEEP)
 
 
