@@ -160,12 +160,17 @@ def translated(path: Path, action: str) -> Iterator[None]:
     """SQLite's errors as StoreError with place and remedy."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of SQLite's own message about a damaged schema
+        raise StoreError(f"{path} could not be {action}: {_REMEDIES['SQLITE_CORRUPT']}.") from error
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", None) or ""
+        said = " ".join(str(error).split())[:120]
+        if said.startswith("Could not decode to UTF-8"):
+            name, said = "SQLITE_CORRUPT", "a text is not UTF-8"
         remedy = next((text for prefix, text in _REMEDIES.items() if name.startswith(prefix)), None)
         if remedy is None:
-            raise StoreError(f"{path} could not be {action}: {error}. The store is append-only and unchanged.") from error
-        raise StoreError(f"{path} could not be {action} ({error}): {remedy}.") from error
+            raise StoreError(f"{path} could not be {action}: {said}. The store is append-only and unchanged.") from error
+        raise StoreError(f"{path} could not be {action} ({said}): {remedy}.") from error
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -179,6 +179,9 @@ def _opened(path: Path, lock: WriterLock | None) -> Database:
             raise StoreError(
                 f"{path} has store format {found}; this version reads {FORMAT}. Install the version that wrote it: {_meta(database, 'facts')}."
             )
+        made = {row["sql"] for row in database.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if made != {statement for statement in statements() if statement.startswith("CREATE")}:
+            raise StoreError(f"{path} has lost or gained tables or triggers: it is damaged or was altered. Restore it from a copy.")
         if lock is not None:
             problem = database.query("PRAGMA integrity_check(1)")[0][0]
             if problem != "ok":

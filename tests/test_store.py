@@ -390,8 +390,13 @@ def test_every_row_is_guarded_by_a_checksum(store):
     filled(store)
     store.close()
     other = sqlite3.connect(store.path)
+    trigger = other.execute("SELECT sql FROM sqlite_master WHERE name = 'trials_no_update'").fetchone()[0]
     other.execute("DROP TRIGGER trials_no_update")
     other.execute("UPDATE trials SET pgr = 0.99")
+    other.commit()
+    with pytest.raises(StoreError, match="has lost or gained tables or triggers"):
+        Store.open(store.path)
+    other.execute(trigger)
     other.commit()
     other.close()
     with Store.open(store.path) as opened, pytest.raises(StoreError, match=r"table trials, row 1: the file is damaged"):

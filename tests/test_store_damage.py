@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from store_examples import a_pool, a_trial, an_individual
 
@@ -44,16 +44,25 @@ def test_another_programs_database_is_left_alone(tmp_path):
     assert (tmp_path / "s").read_bytes() == before
 
 
+class Sound:
+    """A small store's bytes and fingerprint, and the path for damaged copies of it."""
+
+    def __init__(self, folder):
+        with Store.create(folder / "sound", {"seed": 7}) as store:
+            for child in range(20):
+                store.individuals.add(an_individual(child=child, source=f"# {child}\n" * 40, source_hash=str(child)))
+                store.trials.record(a_trial(child, pool=a_pool(200, child)))
+            self.fingerprint = store.fingerprint()
+        self.content = store.path.read_bytes()
+        self.path = folder / "damaged"
+
+    def __repr__(self):
+        return f"a store of {len(self.content)} bytes"
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """The bytes and the fingerprint of a small store."""
-    path = tmp_path_factory.mktemp("sound") / "s"
-    with Store.create(path, {"seed": 7}) as store:
-        for child in range(20):
-            store.individuals.add(an_individual(child=child, source=f"# {child}\n" * 40, source_hash=str(child)))
-            store.trials.record(a_trial(child, pool=a_pool(200, child)))
-        fingerprint = store.fingerprint()
-    return path.read_bytes(), fingerprint, path.with_name("damaged")
+    return Sound(tmp_path_factory.mktemp("sound"))
 
 
 def read_whole(path):
@@ -69,23 +78,22 @@ def read_whole(path):
 
 
 @settings(max_examples=300, deadline=None)
+@example(place=0.3125, bit=7)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_reported_or_harmless_never_believed(sound, place, bit):
-    content, fingerprint, path = sound
-    damaged = bytearray(content)
-    damaged[int(place * len(content))] ^= 1 << bit
-    path.write_bytes(damaged)
+    damaged = bytearray(sound.content)
+    damaged[int(place * len(damaged))] ^= 1 << bit
+    sound.path.write_bytes(damaged)
     try:
-        assert read_whole(path) == fingerprint
+        assert read_whole(sound.path) == sound.fingerprint
     except StoreError as error:
-        assert str(path) in str(error)
+        assert str(sound.path) in str(error)
         assert "\n" not in str(error)
 
 
 @settings(max_examples=40, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_reported(sound, place):
-    content, _, path = sound
-    path.write_bytes(content[: int(place * len(content))])
+    sound.path.write_bytes(sound.content[: int(place * len(sound.content))])
     with pytest.raises(StoreError, match=r"damaged|no search's store"):
-        read_whole(path)
+        read_whole(sound.path)
