@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from evaluator import baselines as baselines_module
 from evaluator.baselines import Baselines
 from evaluator.errors import EvaluatorError
 from evaluator.grader import Grader
+from evaluator.hidden_states import HiddenStates
 from evaluator.processes import Limits
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trial import Outcome, Trial
@@ -21,6 +24,8 @@ from evaluator.workers import stop_workers, workers_executor
 
 POLL_SECONDS = 0.1
 WORKER_ATTEMPTS = 3
+SMALL_MODEL = 512
+"""Hidden size up to which states are computed on one thread: threads gain little there, and one rounds the same everywhere."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,28 @@ class Evaluator:
             self._baselines = baselines_module.load_or_train(self.settings, self.grader, self.testbed, self.workers)
         return self._baselines
 
+    @cached_property
+    def _states(self) -> HiddenStates:
+        return HiddenStates(self.testbed, self.settings.cache, self.settings.device)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose hidden states recipes are offered."""
+        return self._states.layers
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the strong model can answer zero-shot here."""
+        return self._states.has_prior()
+
+    def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compute the hidden states that every search reads, where the cache lacks them; `progress(done, total)` in texts."""
+        if self._states.description.hidden_size <= SMALL_MODEL:
+            torch.set_num_threads(1)
+        self._states.progress = progress
+        for split in ("train", "fitness"):
+            self._states.get(split, self._states.layers[-1])
+
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
@@ -107,6 +134,10 @@ class Evaluator:
         chunks = [[trial for own in recipes[start :: self.workers] for trial in own] for start in range(self.workers)]
         executor = workers_executor(self.workers)
         return [executor.submit(run_trials, self.settings, chunk, self._spool) for chunk in chunks if chunk]
+
+    def forget(self, trial: Trial) -> None:
+        """Drop a spooled outcome that its owner has put on record."""
+        (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
 
     def _collect(self, open_trials: dict[str, Trial], baselines: Baselines) -> Iterator[Result]:
         for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:

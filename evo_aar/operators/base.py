@@ -8,6 +8,7 @@ several threads at once, each with its own context.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -37,16 +38,22 @@ class Parent:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a child has no fitness, as told to the operator that repairs it.
-
-    `line` is the line of `source` where it happened, where that is known; `over_budget` says that the recipe asked for
-    more training than a trial may spend.
-    """
+    """Why a recipe has no fitness, as told to the operator that repairs it: an outcome's `reason` (one word) and `message`."""
 
     source: str
+    reason: str
     message: str
-    line: int | None = None
-    over_budget: bool = False
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the recipe asked for more training than a trial may spend."""
+        return self.reason == "budget"
+
+    @property
+    def line(self) -> int | None:
+        """The line of `source` where it happened, where the message gives it."""
+        found = re.search(r"\(recipe\.py, line (\d+)\)", self.message)
+        return int(found.group(1)) if found else None
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class OperatorContext:
     notes: str = ""
     losses: tuple[str, ...] = tuple(LOSSES)
     schedules: tuple[str, ...] = SCHEDULES
-    layers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    layers: tuple[int, ...] = (1, 2, 3, 4)
     has_prior: bool = True
 
     @property

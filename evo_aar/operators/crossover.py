@@ -103,16 +103,7 @@ def _differs(part: Part, donor: Genome) -> bool:
 
 def _alike(host: Genome, donor: Genome, name: str) -> bool:
     """Whether a function and everything that it uses mean the same in both."""
-    waiting, seen = [name], set()
-    while waiting:
-        part = waiting.pop()
-        if part in seen:
-            continue
-        seen.add(part)
-        if (part in host.names) != (part in donor.names):
-            return False
-        if part in host.names:
-            if host.part(part).code != donor.part(part).code and host.part(part).meaning != donor.part(part).meaning:
-                return False
-            waiting.extend(host.part(part).uses)
-    return True
+    used = host.uses_of(name)
+    return used == donor.uses_of(name) and all(
+        host.part(part).code == donor.part(part).code or host.part(part).meaning == donor.part(part).meaning for part in used
+    )

@@ -149,15 +149,20 @@ class Genome:
 
     def reachable(self, extra: Iterable[str] = ()) -> frozenset[str]:
         """The names that `recipe`, the unnamed statements and `extra` use, directly or through other parts."""
+        roots = {ENTRY, *extra}.union(*(part.uses for part in self.parts if part.kind == "other"))
+        parts = self.uses_of(*roots)
+        return roots.union(*(part.uses for part in self.parts if part.name in parts))
+
+    def uses_of(self, *names: str) -> frozenset[str]:
+        """Those of the parts' names that these parts use, themselves included, directly or through other parts."""
         table = {part.name: part for part in self.parts if part.name}
-        waiting = [ENTRY, *extra, *(name for part in self.parts if part.kind == "other" for name in part.uses)]
         seen: set[str] = set()
+        waiting = [name for name in names if name in table]
         while waiting:
             name = waiting.pop()
             if name not in seen:
                 seen.add(name)
-                if name in table:
-                    waiting.extend(table[name].uses)
+                waiting.extend(table[name].uses & table.keys())
         return frozenset(seen)
 
     def undefined(self) -> frozenset[str]:

@@ -187,16 +187,7 @@ def _inner_fit(genome: Genome, line: Line) -> str | None:
 
 
 def _makes_ensembles(genome: Genome, name: str) -> bool:
-    waiting, seen = [name], set()
-    while waiting:
-        part = waiting.pop()
-        if part in seen or part not in genome.names:
-            continue
-        seen.add(part)
-        if ".ensemble(" in genome.part(part).code:
-            return True
-        waiting.extend(genome.part(part).uses)
-    return False
+    return any(".ensemble(" in genome.part(part).code for part in genome.uses_of(name))
 
 
 def _words(name: str) -> str:

@@ -17,7 +17,7 @@ from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, read_genome
 from evo_aar.operators.mutations import Edit, drop_line, mutate_once
 from evo_aar.operators.pipeline import pipeline
 from recipes.errors import RecipeError
-from recipes.source import source_hash, validate
+from recipes.source import parse, source_hash, validate
 
 ATTEMPTS = 24
 LONGEST_CHILD = 20_000
@@ -79,7 +79,7 @@ class OfflineOperator:
                 first = shrink_training(genome, context, 0.5 / (1 + attempt))
                 return [Edit(first[0], "less training", first[1])]
             lines = [line for line in pipeline(genome.part(ENTRY).code) if line.role in ("stage", "select") and line.function]
-            at_fault = [line for line in lines if failure.over_budget or _spans(failure, line.function)]
+            at_fault = [line for line in lines if failure.over_budget or _runs(genome, line.function, failure)]
             if attempt // 2 >= len(at_fault):
                 raise Inapplicable("no stage is at fault")
             return [drop_line(genome, at_fault[attempt // 2])]
@@ -153,10 +153,11 @@ def _mutate(genome: Genome, context: OperatorContext, count: int, boldness: floa
     return edits
 
 
-def _spans(failure: Failure, function: str) -> bool:
-    """Whether the failure's line lies in that function, or its message names it."""
-    if failure.line is not None:
-        for node in validate(failure.source).tree.body:
-            if getattr(node, "name", None) == function:
-                return node.lineno <= failure.line <= node.end_lineno
-    return function in failure.message
+def _runs(genome: Genome, function: str, failure: Failure) -> bool:
+    """Whether the line where a recipe failed lies in that function or in what it uses."""
+    if failure.line is None:
+        return False
+    inside = [
+        node.name for node in parse(failure.source).body if hasattr(node, "name") and node.lineno <= failure.line <= node.end_lineno
+    ]
+    return any(name in genome.uses_of(function) for name in inside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from evo_aar.operators.edits import rename
 from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, Part
@@ -49,7 +49,7 @@ def _shared(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> fr
     helper must not see different constants.
     """
     used = host.reachable()
-    needed = _uses(donor, [name]) - {name}
+    needed = donor.uses_of(name) - {name}
     alike = {
         other
         for other in needed & host.names
@@ -60,7 +60,7 @@ def _shared(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> fr
             and all(_same(host, donor, part) for part in _definitions(donor, other))
         )
     }
-    return frozenset(_uses(host, alike))
+    return host.uses_of(*alike)
 
 
 def _carried(host: Genome, donor: Genome, name: str, shared: frozenset[str]) -> list[Part]:
@@ -83,20 +83,8 @@ def _carried(host: Genome, donor: Genome, name: str, shared: frozenset[str]) -> 
     return [part for part in donor.parts if part.name in chosen]
 
 
-def _uses(genome: Genome, names: Iterable[str]) -> set[str]:
-    """The names of the genome's parts that `names` use, themselves included, directly or through others."""
-    seen: set[str] = set()
-    waiting = [name for name in names if name in genome.names]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting.extend(genome.part(name).uses & genome.names)
-    return seen
-
-
 def _definitions(genome: Genome, name: str) -> list[str]:
-    return [part for part in sorted(_uses(genome, [name])) if genome.part(part).kind == "definition"]
+    return [part for part in sorted(genome.uses_of(name)) if genome.part(part).kind == "definition"]
 
 
 def _same(host: Genome, donor: Genome, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evo_aar.operators.grammar.common import beliefs_from, log_odds, held_out_beliefs
+from evo_aar.operators.grammar.common import beliefs_from, held_out_beliefs, log_odds
 
 RELABEL_WEIGHT = 0.7
 CHANNEL_BUCKETS = 10

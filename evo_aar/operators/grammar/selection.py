@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evo_aar.operators.grammar.common import log_odds, neighbour_beliefs, held_out_beliefs, top_share_per_class
+from evo_aar.operators.grammar.common import held_out_beliefs, log_odds, neighbour_beliefs, top_share_per_class
 
 CONFIDENT_KEEP = 0.5
 AGREEMENT_KEEP = 0.7

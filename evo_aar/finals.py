@@ -1,0 +1,100 @@
+"""The end of a search: vanilla, the best seed recipe and the best evolved child, side by side on seeds that nothing was selected on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evo_aar.selection import Contender, best, contender, pooled_deviation
+from evo_aar.settings import SearchSettings
+from evo_aar.trials import Candidate, Trials, final_seeds, fresh_seeds
+from population.individual import Fitness, Individual, Trial, paired_difference
+from population.store import Store
+from population.tables.generations import Fate
+from recipes.directions import baseline_sources
+from recipes.source import idea, source_hash
+
+SHORTLIST = 5
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A row of the final table. `individual` is None for vanilla; `fitness` is over the final seeds alone."""
+
+    role: str
+    individual: str | None
+    idea: str
+    source_hash: str
+    fitness: Fitness | None
+    trials: tuple[Trial, ...]
+
+
+def run(store: Store, settings: SearchSettings, trials: Trials) -> None:
+    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better of seed and child."""
+    fresh, final = fresh_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
+    everyone = store.individuals.all()
+    chosen = {}
+    for role, group in (
+        ("seed", [one for one in everyone if not one.parents]),
+        ("child", [one for one in everyone if one.parents]),
+    ):
+        shortlist = _ranked(group, trials)[:SHORTLIST]
+        trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
+        chosen[role] = _ranked([one.individual for one in shortlist], trials)[:1]
+    vanilla = baseline_sources()["vanilla"]
+    entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
+    entries += [
+        Candidate(one.individual.source, one.individual.source_hash, operator="finals") for ones in chosen.values() for one in ones
+    ]
+    trials.ensure(entries, final)
+    top = best([one for ones in chosen.values() for one in ones], 1)
+    if top:
+        individual = top[0].individual
+        generation = store.generations.last().number
+        store.generations.add_fate(
+            Fate(individual.id, generation, individual.island, "crowned", f"best bound of PGR over {top[0].estimate.trials} trials")
+        )
+        for role, ones in chosen.items():
+            for one in ones:
+                if one.id != individual.id:
+                    store.generations.add_fate(
+                        Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
+                    )
+
+
+def crowned(store: Store) -> Individual | None:
+    """The search's best individual, or None before its end."""
+    fates = store.generations.fates(kind="crowned")
+    return store.individuals.get(fates[-1].individual) if fates else None
+
+
+def finalists(store: Store, testbed: str) -> list[Finalist]:
+    """Vanilla, best seed recipe, best evolved child, as far as they have been tried on the final seeds."""
+    settings = SearchSettings.from_json(store.settings)
+    final = set(final_seeds(settings.seed, settings.final_seeds))
+    vanilla = baseline_sources()["vanilla"]
+    rows = [("vanilla", None, idea(vanilla), source_hash(vanilla))]
+    for one in store.individuals.all():
+        rows.append(("best evolved child" if one.parents else "best seed recipe", one.id, one.idea, one.source_hash))
+    found, seen = [], set()
+    for role, identity, words, digest in rows:
+        tried = tuple(trial for trial in store.trials.of(digest, testbed, 1.0) if trial.seed in final)
+        if len(tried) == len(final) and digest not in seen:
+            seen.add(digest)
+            found.append(Finalist(role, identity, words, digest, Fitness.of(tried), tried))
+    return found
+
+
+def lead(ahead: Finalist, behind: Finalist) -> str:
+    """How far one finalist is ahead of another, paired by seed, in words."""
+    difference = paired_difference(ahead.trials, behind.trials)
+    if difference.standard_error is None:
+        return "not comparable"
+    return f"{difference.mean:+.3f} ± {difference.standard_error:.3f} over {difference.pairs} paired seeds"
+
+
+def _ranked(individuals: list[Individual], trials: Trials) -> list[Contender]:
+    groups = {one.id: trials.of(one.source_hash) for one in individuals}
+    deviation = pooled_deviation(groups.values())
+    unique = {one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)}.values()
+    made = [contender(one, groups[one.id], deviation) for one in unique]
+    return best([one for one in made if one is not None], len(made))

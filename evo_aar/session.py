@@ -1,0 +1,164 @@
+"""A search with everything around it: its folder and store, evaluators, progress, tracking, budgets, Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+
+from evaluator.evaluator import Evaluator
+from evaluator.workers import stop_workers
+from evo_aar import finals
+from evo_aar.errors import UsageError
+from evo_aar.operators import OfflineOperator
+from evo_aar.places import cache_folder, run_folder, store_path
+from evo_aar.progress import SearchProgress, finals_table, islands_table
+from evo_aar.search import Search
+from evo_aar.settings import SearchSettings
+from evo_aar.testbeds import prepared
+from evo_aar.trials import Trials
+from population.store import Store
+
+PACKAGES = ("evo-aar", "torch", "transformers", "numpy", "deap", "joblib", "libcst")
+
+
+class SearchSession:
+    """Opens a run for writing. Use as a context manager: leaving ends the workers and closes the store."""
+
+    def __init__(
+        self, store: Store, settings: SearchSettings, *, folder: Path, workers: int, device: str, console: Console
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._folder = folder
+        self._workers = workers
+        self._device = device
+        self._console = console
+
+    @classmethod
+    def create(
+        cls, settings: SearchSettings, *, runs: Path, name: str | None, workers: int, device: str, console: Console
+    ) -> SearchSession:
+        """A new run. Raises `UsageError` or `StoreError` where it can't be begun; nothing is left behind then."""
+        if workers < 1:
+            raise UsageError(f"--workers {workers}: give 1 or more.")
+        path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
+        for other in settings.also:
+            prepared(other)
+        folder = run_folder(runs, name) if name else _free_folder(runs, settings)
+        from evaluator.testbeds.prepared import Testbed
+
+        facts = {package: metadata.version(package) for package in PACKAGES}
+        facts |= {"python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
+        store = Store.create(store_path(folder), settings.to_json(), facts)
+        return cls(store, settings, folder=folder, workers=workers, device=device, console=console)
+
+    @classmethod
+    def resume(cls, name: str, *, runs: Path, workers: int, device: str, console: Console) -> SearchSession:
+        """A run that exists. Raises `UsageError` where there is none, `StoreInUse` where another process has it."""
+        if workers < 1:
+            raise UsageError(f"--workers {workers}: give 1 or more.")
+        folder = run_folder(runs, name)
+        if not store_path(folder).exists():
+            known = sorted(path.parent.name for path in runs.glob("*/search.sqlite")) if runs.is_dir() else []
+            raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(known) or 'none'}.")
+        store = Store.open(store_path(folder))
+        return cls(store, SearchSettings.from_json(store.settings), folder=folder, workers=workers, device=device, console=console)
+
+    def run(self, *, max_trials: int | None = None, max_hours: float | None = None) -> None:
+        """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on."""
+        started, settings, console = time.monotonic(), self._settings, self._console
+        console.print(
+            f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator: offline (syntax tree, no language model)"
+        )
+        try:
+            with SearchProgress(console, settings, len(self._store.trials)) as progress:
+                progress.describe("baselines")
+                search, trials = self._search(progress)
+                while not search.done:
+                    if self._spent(started, max_trials, max_hours):
+                        return
+                    progress.describe(f"generation {len(self._store.generations)} of {settings.generations}")
+                    search.step()
+                progress.describe("finals")
+                if finals.crowned(self._store) is None:
+                    finals.run(self._store, settings, trials)
+            self._tracker.finish()
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; nothing is lost. Go on with: {self._how_to_resume()}")
+            raise SystemExit(130) from None
+        console.print(islands_table(self._store))
+        console.print(finals_table(self._store, trials.testbed))
+        console.print(
+            f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export {self._folder.name} --best -o DIR"
+        )
+
+    def _search(self, progress: SearchProgress) -> tuple[Search, Trials]:
+        from evo_aar.tracking import Tracker
+
+        settings = self._settings
+        path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
+        evaluator = self._evaluator(path)
+        expected = self._store.facts["testbed_hash"]
+        if evaluator.testbed.content_hash != expected:
+            raise UsageError(
+                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run {self._folder.name} was begun on {expected}. "
+                "Restore the files or the version that it was begun with."
+            )
+        evaluator.warm_up(lambda done, total: progress.describe(f"hidden states {done}/{total}"))
+        base = evaluator.baselines
+        self._console.print(
+            f"weak {base.weak_accuracy:.3f}, ceiling {base.ceiling_accuracy:.3f}, majority {base.majority:.3f} "
+            f"(fitness split, {len(base.ceiling)} seeds)",
+            highlight=False,
+        )
+        trials = Trials(self._store, evaluator, progress.trial)
+        also = {name: Trials(self._store, self._evaluator(prepared(name)), progress.trial) for name in settings.also}
+        self._tracker = Tracker(self._folder.parent, self._store, self._folder.name, warn=self._console.print)
+        facts = {"layers": evaluator.layers, "has_prior": evaluator.has_prior}
+        return Search(self._store, settings, OfflineOperator(), trials, facts, (progress, self._tracker), also), trials
+
+    def _evaluator(self, path: Path) -> Evaluator:
+        return Evaluator(
+            path,
+            cache=cache_folder(),
+            spool=self._folder / "spool",
+            workers=self._workers,
+            kind=self._settings.student,
+            device=self._device,
+        )
+
+    def _spent(self, started: float, max_trials: int | None, max_hours: float | None) -> bool:
+        hours = (time.monotonic() - started) / 3600
+        reached = None
+        if max_trials is not None and len(self._store.trials) >= max_trials:
+            reached = f"--max-trials {max_trials}"
+        if max_hours is not None and hours >= max_hours:
+            reached = f"--max-hours {max_hours:g}"
+        if reached:
+            self._console.print(f"{reached} is reached; stopped between generations. Go on with: {self._how_to_resume()}")
+        return reached is not None
+
+    def _how_to_resume(self) -> str:
+        return f"evo-aar resume {self._folder.name} --runs {self._folder.parent}"
+
+    def close(self) -> None:
+        stop_workers()
+        self._store.close()
+
+    def __enter__(self) -> SearchSession:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _free_folder(runs: Path, settings: SearchSettings) -> Path:
+    stem = Path(settings.testbed).name or "run"
+    number = 1
+    while run_folder(runs, f"{stem}-{number}").exists():
+        number += 1
+    return run_folder(runs, f"{stem}-{number}")
