@@ -108,10 +108,9 @@ def on_record(result: Result, testbed: str) -> Trial:
     )
 
 
-def default_workers(trials: int) -> int:
-    """As many workers as there are processors to use, but no more than trials: each worker loads a trainer of its own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, trials))
+def default_workers() -> int:
+    """As many workers as there are processors to use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitness_json(trials: Sequence[Trial]) -> dict | None:

@@ -162,7 +162,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
 # ---- the fork server
 
 
-def _leave_network() -> None:
+def leave_network() -> None:
+    """Move this process to a network namespace of its own, which has no network. Does nothing where the system doesn't allow it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) != 0:
         libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
@@ -279,7 +280,7 @@ class ForkServer:
 
 
 def main() -> None:
-    _leave_network()
+    leave_network()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
     control = socket.socket(fileno=int(sys.argv[1]))

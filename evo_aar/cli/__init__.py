@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 app = typer.Typer(
     name="evo-aar",
@@ -19,9 +20,9 @@ app = typer.Typer(
 
 def _register() -> None:
     # Each module defines its command on import; none of them imports torch, transformers or MLflow before it is called.
-    from evo_aar.cli import evolve
+    from evo_aar.cli import baselines, doctor, evaluate, evolve, new_recipe
 
-    for module in (evolve,):
+    for module in (evolve, evaluate, baselines, new_recipe, doctor):
         module.register(app)
 
 
@@ -36,5 +37,6 @@ def main() -> None:
     try:
         app()
     except (UsageError, EvaluatorError, PopulationError, RecipeError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        line = Text.assemble(("error:", "bold red"), f" {error}")  # as it is: a message may hold [brackets]
+        Console(stderr=True, soft_wrap=True).print(line, highlight=False)
         sys.exit(2)

@@ -33,14 +33,17 @@ def evaluate(
     from evo_aar.cli import trial_tables
 
     file = evaluation.read_recipe(recipe)
-    setup = evaluation.Setup(testbed, strong, weak, student, workers or evaluation.default_workers(1), device, cpu_seconds)
+    setup = evaluation.Setup(testbed, strong, weak, student, workers or evaluation.default_workers(), device, cpu_seconds)
     with setup.evaluator(tables.notices()) as evaluator:
         wanted = range(first_seed, first_seed + seeds)
         trials = evaluation.run_trials(evaluator, [file.source], wanted, tables.notices())[file.source]
         if as_json:
             facts = {"recipe": str(recipe), "idea": file.idea, "direction": file.direction, "source_hash": trials[0].source_hash}
             facts |= trial_tables.testbed_json(evaluator)
-            facts |= {"pgr": evaluation.fitness_json(trials), "trials": [evaluation.trial_json(one, history=True) for one in trials]}
+            facts |= {
+                "pgr": evaluation.fitness_json(trials),
+                "trials": [evaluation.trial_json(one, history=True) for one in trials],
+            }
             print(json.dumps(facts, indent=1))
         else:
             trial_tables.show(tables.output(), file, trials, evaluator)
