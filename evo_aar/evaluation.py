@@ -15,11 +15,12 @@ from rich.console import Console
 from evaluator.evaluator import Evaluator, Result
 from evaluator.processes import Limits
 from evaluator.trial import Trial as Request
+from evo_aar import tables
 from evo_aar.errors import UsageError
 from evo_aar.places import cache_folder
-from evo_aar.tables import progress
-from evo_aar.testbeds import prepared
+from evo_aar.testbeds import prepared, warnings
 from population.individual import FAILED, OK, Fitness, Trial
+from recipes.errors import RecipeError
 from recipes.source import RecipeFile, validate
 
 
@@ -45,9 +46,16 @@ class Setup:
             raise UsageError(f"--student {self.student}: give head or lora.")
         if self.cpu_seconds < 1:
             raise UsageError(f"--cpu-seconds {self.cpu_seconds}: give 1 or more.")
-        with progress(console) as bar:
+        with tables.progress(console) as bar:
             task = bar.add_task(f"testbed {self.testbed}", total=None)
-            path = prepared(self.testbed, strong=self.strong, weak=self.weak)
+            path = prepared(
+                self.testbed,
+                strong=self.strong,
+                weak=self.weak,
+                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+            )
+            for line in warnings(path):
+                console.print(tables.plain(f"{self.testbed}: {line}"))
             with tempfile.TemporaryDirectory(prefix="evo-aar-spool-") as spool:
                 evaluator = Evaluator(
                     path,
@@ -67,13 +75,15 @@ class Setup:
 
 
 def read_recipe(path: Path) -> RecipeFile:
-    """The recipe in a file. Raises `UsageError` where it can't be read, `RecipeError` where it breaks the contract's static rules."""
+    """The recipe in a file. Raises `UsageError` where it can't be read or breaks the contract's static rules."""
     try:
         return validate(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file. Begin one with `evo-aar new-recipe {path}`.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    except RecipeError as error:
+        raise UsageError(f"{path}: {error}") from None
     except OSError as error:
         raise UsageError(f"{path}: can't be read ({error.strerror}). Name a recipe file.") from None
 
@@ -82,7 +92,7 @@ def run_trials(evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int
     """Every source's trials, in the order of the seeds, with a progress bar."""
     requests = [Request(source, seed) for source in dict.fromkeys(sources) for seed in seeds]
     found: dict[tuple[str, int], Trial] = {}
-    with progress(console) as bar:
+    with tables.progress(console) as bar:
         for result in bar.track(evaluator.evaluate(requests), total=len(requests), description="trials"):
             found[result.trial.source, result.trial.seed] = on_record(result, evaluator.testbed.content_hash)
     return {source: [found[source, seed] for seed in seeds] for source in sources}
