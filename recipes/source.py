@@ -55,13 +55,13 @@ class RecipeFile:
     """A recipe file that meets the static contract."""
 
     source: str
-    tree: ast.Module
     idea: str
     direction: str | None
 
 
+@functools.lru_cache(maxsize=8)
 def parse(source: str) -> ast.Module:
-    """The syntax tree of a recipe file; `RecipeError` if it is too large or isn't Python."""
+    """The syntax tree of a recipe file, shared between callers: not to be changed. `RecipeError` if it is too large or isn't Python."""
     try:
         size = len(source.encode())
     except UnicodeEncodeError as error:
@@ -78,6 +78,7 @@ def parse(source: str) -> ast.Module:
         raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
 
 
+@functools.lru_cache(maxsize=1_024)
 def validate(source: str) -> RecipeFile:
     """Check a recipe file against the static rules of the contract.
 
@@ -93,7 +94,7 @@ def validate(source: str) -> RecipeFile:
     _check_imports(_statements(source, tree))
     _check_definitions(tree)
     _check_entry_point(tree)
-    return RecipeFile(source, tree, idea, direction)
+    return RecipeFile(source, idea, direction)
 
 
 def idea(source: str) -> str:

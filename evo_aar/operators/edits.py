@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import libcst as cst
 
@@ -13,7 +14,7 @@ TRAINING_CALLS = ("finetune", "probe")
 LONGEST_LINE = 120
 
 
-@functools.lru_cache(maxsize=2_048)
+@functools.lru_cache(maxsize=128)
 def parse_part(code: str) -> cst.Module:
     return cst.parse_module(code)
 
@@ -50,14 +51,29 @@ class _Renamer(cst.CSTTransformer):
         return updated_node.with_changes(keyword=original_node.keyword)
 
 
+@dataclass(frozen=True)
+class TrainingCall:
+    """A `task.finetune(...)` or `task.probe(...)` call: the text of its keyword arguments by name, and its own."""
+
+    keywords: Mapping[str, str]
+    text: str
+
+
 @functools.lru_cache(maxsize=4_096)
-def training_calls(code: str) -> tuple[cst.Call, ...]:
-    """The `task.finetune(...)` and `task.probe(...)` calls of a part, in order."""
+def training_calls(code: str) -> tuple[TrainingCall, ...]:
+    """The training calls of a part, in order, but for those that unpack arguments."""
     if not any(f".{name}(" in code for name in TRAINING_CALLS):
         return ()
+    module = parse_part(code)
     collector = _TrainingCalls()
-    parse_part(code).visit(collector)
-    return tuple(collector.calls)
+    module.visit(collector)
+    return tuple(
+        TrainingCall(
+            {argument.keyword.value: module.code_for_node(argument.value) for argument in call.args if argument.keyword},
+            module.code_for_node(call),
+        )
+        for call in collector.calls
+    )
 
 
 def _is_training_call(node: cst.Call) -> bool:
@@ -75,18 +91,12 @@ class _TrainingCalls(cst.CSTVisitor):
             self.calls.append(node)
 
 
-def keyword(call: cst.Call, name: str) -> cst.BaseExpression | None:
-    """The expression a call passes by that keyword, or None."""
-    return next((argument.value for argument in call.args if argument.keyword and argument.keyword.value == name), None)
-
-
 def set_keywords(code: str, index: int, values: Mapping[str, str | None]) -> str:
     """The code with keywords of the `index`-th of its `training_calls` set to expressions (text), or dropped where None."""
-    short = parse_part(code).visit(_KeywordSetter(index, values, laid_out=False)).code
-    if max(len(line) for line in short.splitlines()) <= LONGEST_LINE and "\n" not in cst.Module([]).code_for_node(
-        training_calls(code)[index]
-    ):
-        return short
+    if "\n" not in training_calls(code)[index].text:
+        short = parse_part(code).visit(_KeywordSetter(index, values, laid_out=False)).code
+        if max(len(line) for line in short.splitlines()) <= LONGEST_LINE:
+            return short
     return parse_part(code).visit(_KeywordSetter(index, values, laid_out=True)).code
 
 

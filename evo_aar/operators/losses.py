@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 
-import libcst as cst
 import numpy as np
 
 from evo_aar.operators.constants import literal
-from evo_aar.operators.edits import drop_unused_local, keyword, set_keywords, training_calls
+from evo_aar.operators.edits import TrainingCall, drop_unused_local, set_keywords, training_calls
 from evo_aar.operators.genome import Genome, Inapplicable, Part, local_names
 from evo_aar.operators.vocabulary import option_constant
 from recipes.contract import LOSSES
@@ -33,9 +33,9 @@ def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...])
         options.append(f'"{option}": {name}')
     values = {"loss": f'"{new}"', "loss_options": "{" + ", ".join(options) + "}" if options else None}
     code = set_keywords(part.code, index, values)
-    given = keyword(call, "loss_options")
-    if isinstance(given, cst.Name) and given.value in local_names(part.code):
-        code = drop_unused_local(code, given.value)
+    given = call.keywords.get("loss_options")
+    if given in local_names(part.code):
+        code = drop_unused_local(code, given)
     return genome.with_code(part.name, code), f"{_words(new)} loss in {_words(part.name)} (was {_words(old)})"
 
 
@@ -51,7 +51,7 @@ def swap_schedule(genome: Genome, rng: np.random.Generator, schedules: tuple[str
     return genome.with_code(part.name, code), f"{new} schedule in {_words(part.name)} (was {old})"
 
 
-def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[cst.Call], bool]) -> tuple[Part, int]:
+def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[TrainingCall], bool]) -> tuple[Part, int]:
     """A part, and which of its training calls, drawn among those that fit."""
     calls = [
         (part, index)
@@ -65,27 +65,30 @@ def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[cst.C
     return calls[int(rng.integers(len(calls)))]
 
 
-def _named_loss(genome: Genome, call: cst.Call) -> str | None:
+def _named_loss(genome: Genome, call: TrainingCall) -> str | None:
     """The name of the call's loss, given by a literal, a constant or the default; None for a function or anything else."""
-    value = keyword(call, "loss")
-    if value is None:
-        return "cross_entropy"
-    if isinstance(value, cst.Name) and value.value in genome.names and genome.part(value.value).kind == "constant":
+    text = call.keywords.get("loss", '"cross_entropy"')
+    if text in genome.names and genome.part(text).kind == "constant":
         try:
-            name = genome.part(value.value).value
+            name = genome.part(text).value
         except Inapplicable:
             return None
-        return name if name in LOSSES else None
-    return _text(value) if _text(value) in LOSSES else None
+    else:
+        name = _string(text)
+    return name if isinstance(name, str) and name in LOSSES else None
 
 
-def _named_schedule(call: cst.Call) -> str | None:
-    value = keyword(call, "schedule")
-    return "linear" if value is None else _text(value)
+def _named_schedule(call: TrainingCall) -> str | None:
+    return _string(call.keywords.get("schedule", '"linear"'))
 
 
-def _text(value: cst.BaseExpression) -> str | None:
-    return value.evaluated_value if isinstance(value, cst.SimpleString) and isinstance(value.evaluated_value, str) else None
+def _string(text: str) -> str | None:
+    """The value of a string literal, or None for any other expression."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _words(name: str) -> str:
