@@ -1,0 +1,158 @@
+"""The trainer's promise: a slot's result does not depend on its neighbours, bit for bit, and it learns what it is told."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evaluator.testbeds.prepared import Testbed
+from evaluator.trainer import adamw
+from evaluator.trainer.losses import NAMED, with_gradient
+from evaluator.trainer.slot import Training, learning_rate_factor
+from evaluator.trainer.trainer import Trainer
+from recipes.contract import LOSSES, SCHEDULES
+
+
+@pytest.fixture(scope="module")
+def trainer(math_testbed, cache) -> Trainer:
+    return Trainer(Testbed.load(math_testbed), cache=cache)
+
+
+def training(trainer: Trainer, **changes) -> Training:
+    size = changes.pop("size", 200)
+    rng = np.random.default_rng(changes.get("seed", 0))
+    targets = rng.dirichlet([1, 1], size).astype(np.float32)
+    facts = {
+        "model": trainer.head((4,), changes.pop("hidden_size", 16), True),
+        "rows": rng.integers(0, trainer.testbed.sizes["train"], size),
+        "targets": targets,
+        "weights": np.ones(size, np.float32),
+        "order": None,
+        "loss": "cross_entropy",
+        "loss_options": None,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-2,
+        "schedule": "linear",
+        "epochs": 1.0,
+        "batch_size": 32,
+        "seed": 0,
+        "start": None,
+    } | changes
+    facts["loss_options"] = facts["loss_options"] or LOSSES.get(facts["loss"], {})
+    return Training(**facts)
+
+
+def run(trainer: Trainer, trainings: list[Training], joins: list[int] | None = None) -> list[dict[str, torch.Tensor]]:
+    """Train all together; the k-th joins after `joins[k]` fused steps."""
+    slots, step = [], 0
+    waiting = sorted(zip(joins or [0] * len(trainings), range(len(trainings)), strict=True))
+    by_index = {}
+    while waiting or trainer.busy:
+        while waiting and waiting[0][0] <= step:
+            _, index = waiting.pop(0)
+            by_index[index] = trainer.submit(trainings[index], lambda slot: None)
+            slots.append(by_index[index])
+        trainer.step()
+        step += 1
+    return [by_index[index].parameters for index in range(len(trainings))]
+
+
+kinds = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**62),
+        "size": st.integers(1, 150),
+        "batch_size": st.sampled_from([1, 7, 16, 32]),
+        "hidden_size": st.sampled_from([0, 3, 16]),
+        "epochs": st.sampled_from([0.2, 1.0, 2.5]),
+        "loss": st.sampled_from(list(LOSSES)),
+        "schedule": st.sampled_from(SCHEDULES),
+        "learning_rate": st.sampled_from([1e-4, 1e-2]),
+        "weight_decay": st.sampled_from([0.0, 0.1]),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs=st.lists(kinds, min_size=2, max_size=8), joins=st.lists(st.integers(0, 12), min_size=8, max_size=8))
+def test_a_slot_trains_to_the_same_bits_alone_and_among_neighbours(trainer, specs, joins):
+    together = run(trainer, [training(trainer, **spec) for spec in specs], joins[: len(specs)])
+    for spec, parameters in zip(specs, together, strict=True):
+        (alone,) = run(trainer, [training(trainer, **spec)])
+        assert all(torch.equal(alone[name], parameters[name]) for name in alone), spec
+
+
+def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer):
+    """The hand-written backward and the stacked optimiser against torch's own."""
+    spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05)
+    (ours,) = run(trainer, [spec])
+    own = {name: value.clone().requires_grad_() for name, value in spec.model.initial_parameters(spec.seed).items()}
+    optimiser = torch.optim.AdamW(own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay, betas=adamw.BETAS)
+    features = spec.model._features.of("train")
+    for step, batch in enumerate(spec.positions()):
+        hidden = torch.relu(features[spec.rows[batch]] @ own["weight_1"] + own["bias_1"])
+        logits = hidden @ own["weight_2"] + own["bias_2"]
+        loss = -(torch.from_numpy(spec.targets[batch]) * logits.log_softmax(-1)).sum(-1).mean()
+        for group in optimiser.param_groups:
+            group["lr"] = spec.learning_rate * learning_rate_factor(spec.schedule, step / spec.steps)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name in own:
+        torch.testing.assert_close(ours[name], own[name].detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+def test_a_named_losss_gradient_is_its_slope(name):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 6, 2, generator=generator, dtype=torch.float64)
+    targets = torch.rand(2, 6, 1, generator=generator, dtype=torch.float64)
+    targets = torch.cat([targets, 1 - targets], -1)
+    weights = torch.rand(2, 6, generator=generator, dtype=torch.float64)
+    progress = torch.tensor([[0.1], [0.9]], dtype=torch.float64)
+    options = {key: torch.tensor([[value], [value]], dtype=torch.float64) for key, value in LOSSES[name].items()}
+    loss, gradient = with_gradient(name, logits, targets, weights, progress, options)
+    assert loss.shape == (2,)
+    for place in [(0, 0, 0), (1, 3, 1)]:
+        nudged = logits.clone()
+        nudged[place] += 1e-6
+        slope = (with_gradient(name, nudged, targets, weights, progress, options)[0] - loss)[place[0]] / 1e-6
+        assert abs(float(slope - gradient[place])) < 1e-5
+
+
+def test_losses_cover_what_the_contract_offers():
+    assert set(NAMED) == set(LOSSES)
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(1, 300), batch_size=st.integers(1, 64), epochs=st.floats(0.1, 4.0), seed=st.integers(0, 2**62))
+def test_data_order_visits_every_row_equally_often_in_full_batches(size, batch_size, epochs, seed):
+    spec = Training(
+        model=None, rows=np.arange(size), targets=np.zeros((size, 2), np.float32), weights=np.ones(size, np.float32), order=None,
+        loss="cross_entropy", loss_options={}, learning_rate=1e-3, weight_decay=0.0, schedule="linear", epochs=epochs,
+        batch_size=batch_size, seed=seed, start=None,
+    )  # fmt: skip
+    positions = spec.positions()
+    assert positions.shape == (spec.steps, spec.batch)
+    assert spec.steps * spec.batch >= min(epochs * size, 1)
+    counts = np.bincount(positions.ravel(), minlength=size)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_curriculum_is_followed_in_every_epoch(trainer):
+    order = np.random.default_rng(0).permutation(40)
+    spec = training(trainer, size=40, order=order, epochs=2.0, batch_size=10)
+    assert spec.positions().ravel().tolist() == [*order, *order]
+
+
+def test_history_tells_loss_gradient_norm_and_agreement(trainer):
+    from evaluator.trainer.group import history
+
+    slot = trainer.submit(training(trainer, size=200, epochs=20.0), lambda slot: None)
+    while trainer.busy:
+        trainer.step()
+    steps = history(slot)
+    assert 20 <= len(steps) <= 45
+    assert steps[0]["step"] == 0 and steps[-1]["step"] == slot.training.steps - 1
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert all(0 <= one["agreement"] <= 1 and one["gradient_norm"] > 0 for one in steps)
