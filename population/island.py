@@ -13,8 +13,6 @@ import numpy as np
 from population.errors import PopulationError
 from population.jsontext import plain
 
-_ISLAND, _CHILD = 0, 1  # first element of a spawn key, so that the two kinds of stream never meet
-
 
 @dataclass(frozen=True)
 class Island:
@@ -64,12 +62,12 @@ class Generation:
 
 def island_stream(seed: int, island: int) -> np.random.Generator:
     """The stream with which `island` begins a search of this seed: for what is chosen on the island as a whole."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ISLAND, island)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(island,)))
 
 
 def child_stream(seed: int, generation: int, island: int, child: int) -> np.random.Generator:
     """The stream that belongs to one birth alone: children made at the same time do not disturb each other's."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_CHILD, generation, island, child)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(generation, island, child)))
 
 
 def stream_state(stream: np.random.Generator) -> dict[str, Any]:

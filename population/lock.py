@@ -53,3 +53,21 @@ class WriterLock:
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return os.getpid(), status.st_dev, status.st_ino
+
+
+def is_locked(store: Path) -> bool:
+    """Whether some process has `store` open for writing. Asks with a shared lock that is given back at once."""
+    path = store.with_name(store.name + ".lock")
+    try:
+        if _identity(path.stat()) in _held:
+            return True
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # never locked, or by somebody whose file we may not read
+        return False
+    try:
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(file)

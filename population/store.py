@@ -174,7 +174,8 @@ def _opened(path: Path, lock: WriterLock | None) -> Database:
     try:
         if database.query("PRAGMA application_id")[0][0] != APPLICATION_ID:
             raise StoreError(f"{path} is an SQLite file, but no search's store. Check the path.")
-        found = _meta(database, "format")
+        formats = database.query("SELECT value FROM meta WHERE name = 'format'")
+        found = formats[0]["value"] if formats else "unknown"
         if found != str(FORMAT):
             raise StoreError(
                 f"{path} has store format {found}; this version reads {FORMAT}. Install the version that wrote it: {_meta(database, 'facts')}."

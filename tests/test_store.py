@@ -216,7 +216,7 @@ def test_generations_follow_one_another(store):
     ("changes", "fates", "moves"),
     [
         ({"summary": {}}, [], []),
-        ({"islands": (Island(0, ("g000-i0-c00",)),)}, [], []),
+        ({"islands": generation_zero().islands[:1]}, [], []),
         ({}, [Fate("g000-i0-c00", 0, 0, "died")], []),
         ({}, [], [Migration(0, "g000-i0-c00", 0, 1)]),
     ],
@@ -276,6 +276,7 @@ def test_the_ledger_adds_up(store):
     store.ledger.add("usd", 0.5, island=1, generation=1, operator="crossover")
     store.ledger.add("usd", 0.5, island=1, generation=1, operator="crossover")
     store.ledger.add("grader_questions", 1)
+    store.ledger.add("grader_questions", -0.0)
     store = reopened(store)
     assert store.ledger.total("usd") == 1.25
     assert store.ledger.total("usd", island=1) == store.ledger.total("usd", operator="crossover") == 1.0
@@ -313,6 +314,23 @@ def test_a_reader_sees_a_transaction_only_when_it_has_ended(store):
             store.ledger.add("usd", 1)
             assert reader.ledger.total("usd") == 0.0
         assert reader.ledger.total("usd") == 1.0
+
+
+def test_a_reader_that_takes_its_time_does_not_hold_up_the_writer(store):
+    reader = sqlite3.connect(store.path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT COUNT(*) FROM ledger").fetchone() == (0,)
+    store.ledger.add("usd", 1)
+    assert reader.execute("SELECT COUNT(*) FROM ledger").fetchone() == (0,)
+    reader.close()
+    assert store.ledger.total("usd") == 1.0
+
+
+def test_every_transaction_is_synced_to_the_disk(store):
+    full = 2  # not a behaviour that a test can see without cutting the power: the promise of SQLite's that we rely on
+    assert store._database.query("PRAGMA synchronous")[0][0] == full
+    with reopened(store) as again:
+        assert again._database.query("PRAGMA synchronous")[0][0] == full
 
 
 def test_another_task_cannot_slip_an_event_into_an_open_transaction(store):

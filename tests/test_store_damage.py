@@ -77,6 +77,19 @@ def read_whole(path):
         return store.fingerprint()
 
 
+def test_an_index_that_has_lost_a_trial_is_found_when_a_writer_opens_the_store(sound):
+    """Every row is sound, but a look-up would miss one: a resumed search would run that trial again."""
+    connection = sqlite3.connect(f"file:{sound.path.with_name('sound')}?mode=ro", uri=True)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_trials_1'").fetchone()
+    connection.close()
+    start = (page - 1) * 4096
+    index = sound.content[start : start + 4096]
+    assert b"5eed" in index
+    sound.path.write_bytes(sound.content[:start] + index.replace(b"5eed", b"5eex", 1) + sound.content[start + 4096 :])
+    with pytest.raises(StoreError, match=r"is damaged \(.*sqlite_autoindex_trials_1"):
+        read_whole(sound.path)
+
+
 @settings(max_examples=300, deadline=None)
 @example(place=0.3125, bit=7)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))

@@ -28,7 +28,7 @@ class Entry:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "amount", float(self.amount) + 0.0)
+        object.__setattr__(self, "amount", float(self.amount))
         object.__setattr__(self, "detail", plain(self.detail))
         if self.kind not in LEDGER_KINDS:
             raise PopulationError(f"{self.kind!r} is no kind of expense. Kinds: {', '.join(LEDGER_KINDS)}.")
