@@ -1,0 +1,188 @@
+"""The run of an individual: how it was made, how it did, what became of it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evo_aar.tracking.markdown import bullet, code, escaped, measured, table
+from evo_aar.tracking.record import FAILED, FINISHED, NOTE_LENGTH, Link, Point, RunRecord, island_key, points
+from evo_aar.tracking.scores import Scores, step
+from population.individual import Individual
+from population.tables.generations import Fate
+
+# The fate that tells most: these, wherever and whenever they came, then what happened last.
+_FINAL_FATES = ("crowned", "quarantined", "failed", "duplicate")
+_FATES = ("elite", "survived", "died")
+_HISTORY = "history.json"
+_HISTORY_COLUMNS = ("step", "loss", "gradient_norm", "agreement")
+
+
+@dataclass(frozen=True)
+class Life:
+    """All that the store knows of an individual. `expenses` are sums of its own ledger entries by kind."""
+
+    individual: Individual
+    parents: tuple[Individual, ...]
+    scores: Scores
+    fates: tuple[Fate, ...]
+    expenses: dict[str, float]
+
+    @property
+    def fate(self) -> Fate | None:
+        """The fate that tells most of it."""
+        for kind in _FINAL_FATES:
+            for fate in self.fates:
+                if fate.kind == kind:
+                    return fate
+        last = [fate for fate in self.fates if fate.generation == self.fates[-1].generation] if self.fates else []
+        return min(last, key=lambda fate: _FATES.index(fate.kind), default=None)
+
+    @property
+    def judged(self) -> bool:
+        """Has a fitness of its own: a duplicate's is that of the individual that had the recipe first."""
+        return self.scores.fitness is not None and (self.fate is None or self.fate.kind != "duplicate")
+
+
+def individual_record(life: Life, link: Link) -> RunRecord:
+    """The run of an individual, nested in that of the island where it was born."""
+    one, scores = life.individual, life.scores
+    fate = life.fate
+    failed = fate is not None and fate.kind in ("failed", "quarantined")
+    duplicate = fate is not None and fate.kind == "duplicate"
+    tags = {
+        "generation": str(one.generation),
+        "island": str(one.island),
+        "source_hash": one.source_hash,
+        "parents": ", ".join(one.parents),
+        "fate": fate.kind if fate else "",
+        "fate_reason": fate.reason if fate else "",
+        "mlflow.loggedArtifacts": json.dumps([{"path": _HISTORY, "type": "table"}]),
+    }
+    params = {
+        "operator": one.operator,
+        "generation": str(one.generation),
+        "island": str(one.island),
+        "direction": str(one.detail.get("direction", "")),
+        "idea": one.idea,
+    }
+    trials = () if duplicate else scores.selected + scores.final
+    return RunRecord(
+        key=one.id,
+        kind="individual",
+        name=one.id,
+        parent=island_key(one.island),
+        params=params,
+        points=tuple(_points(life)),
+        tags=tags,
+        note=_note(life, link)[:NOTE_LENGTH],
+        artifacts=_artifacts(life),
+        status=FAILED if failed else FINISHED,
+        seconds=math.fsum(trial.seconds for trial in trials),
+    )
+
+
+def _points(life: Life) -> list[Point]:
+    born, scores = life.individual.generation, life.scores
+    made = points(born, {f"operator/{kind}": amount for kind, amount in life.expenses.items()})
+    if life.fate is not None and life.fate.kind == "duplicate":
+        return made
+    tried = scores.selected + scores.final
+    made += points(
+        born,
+        {
+            "trials": len(tried),
+            "tokens": sum(trial.tokens for trial in tried),
+            "seconds": math.fsum(trial.seconds for trial in tried),
+        },
+    )
+    if life.judged:
+        fitness = scores.fitness
+        accuracy = math.fsum(trial.accuracy for trial in scores.selected) / len(scores.selected)
+        made += points(born, {"pgr": fitness.mean, "pgr_se": fitness.standard_error, "accuracy": accuracy})
+    if final := scores.final_fitness:
+        made += points(born, {"final_pgr": final.mean, "final_pgr_se": final.standard_error})
+    for name, trials in (("pgr_by_seed", scores.search), ("pgr_by_fresh_seed", scores.fresh), ("final_pgr_by_seed", scores.final)):
+        made += [Point(name, step(trial), trial.pgr) for trial in trials if trial.ok]
+    return made
+
+
+def _note(life: Life, link: Link) -> str:
+    one, fate = life.individual, life.fate
+    lines = [f"**{escaped(one.idea) or one.id}**", ""]
+    lines.append(
+        bullet("operator", escaped(one.operator) + (f" ({'; '.join(map(escaped, changes))})" if (changes := _changes(one)) else ""))
+    )
+    for number, parent in enumerate(life.parents):
+        role = "parent" if len(life.parents) == 1 else ("edited parent", "other parent")[min(number, 1)]
+        lines.append(bullet(role, f"[{parent.id}]({link(parent.id)}) {escaped(parent.idea)}"))
+    lines.append(bullet("island", f"[{one.island}]({link(island_key(one.island))}) {one.detail.get('direction', '')}"))
+    if fate:
+        lines.append(
+            bullet("fate", f"{fate.kind}, generation {fate.generation}" + (f": {escaped(fate.reason)}" if fate.reason else ""))
+        )
+    if life.judged:
+        lines.append(bullet("PGR", measured(life.scores.fitness)))
+    if final := life.scores.final_fitness:
+        lines.append(bullet("PGR on the final seeds", measured(final)))
+    if failure := life.scores.failure:
+        lines += ["", f"Failed: {escaped(failure.reason)}", "", code(failure.message or "", "text")]
+    elif life.judged:
+        rows = [
+            [purpose, str(step(trial)), f"{trial.pgr:.3f}", f"{trial.accuracy:.3f}", f"{trial.tokens:,}", f"{trial.seconds:.1f}"]
+            for purpose, trials in (("search", life.scores.search), ("fresh", life.scores.fresh), ("final", life.scores.final))
+            for trial in trials
+        ]
+        lines += ["", table(["seeds", "seed", "PGR", "accuracy", "tokens", "seconds"], rows)]
+    return "\n".join(lines)
+
+
+def _changes(individual: Individual) -> list[str]:
+    changes = individual.detail.get("changes", ())
+    return [str(change) for change in changes] if isinstance(changes, list | tuple) else []
+
+
+def _artifacts(life: Life) -> dict[str, str]:
+    one = life.individual
+    made = {"recipe.py": one.source}
+    if life.parents:
+        made["changes.diff.txt"] = "\n".join(_diff(parent, one) for parent in life.parents)
+    if any(trial.history for trial in life.scores.selected):
+        made[_HISTORY] = _history(life)
+    if set(one.detail) - {"direction"}:
+        made["birth.json"] = json.dumps(one.detail, indent=1, ensure_ascii=False)
+    return made
+
+
+def _diff(parent: Individual, child: Individual) -> str:
+    lines = difflib.unified_diff(parent.source.splitlines(), child.source.splitlines(), parent.id, child.id, lineterm="")
+    return "\n".join(lines) + "\n"
+
+
+def _history(life: Life) -> str:
+    """The curves of all trainings, in the form of MLflow's tables."""
+    rows = [
+        [step(trial), training.get("request"), training.get("student"), *(_plain(entry.get(name)) for name in _HISTORY_COLUMNS)]
+        for trial in life.scores.search
+        for training in trial.history
+        for entry in training.get("steps", ())
+    ]
+    return json.dumps({"columns": ["seed", "request", "student", *_HISTORY_COLUMNS], "data": rows})
+
+
+def _plain(value: object) -> object:
+    """Rounded for people; JSON has no NaN, so what diverged is empty."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def sort_fates(fates: Sequence[Fate]) -> dict[str, tuple[Fate, ...]]:
+    """Fates by individual, in the order of generations."""
+    found: dict[str, list[Fate]] = {}
+    for fate in sorted(fates, key=lambda one: (one.generation, one.island, one.kind)):
+        found.setdefault(fate.individual, []).append(fate)
+    return {individual: tuple(ones) for individual, ones in found.items()}

@@ -1,0 +1,146 @@
+"""The runs of the islands and of the search itself: metrics by generation, tables of who lives there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from evo_aar.tracking.individuals import Life
+from evo_aar.tracking.markdown import bullet, escaped, measured, table
+from evo_aar.tracking.record import FINISHED, NOTE_LENGTH, RUNNING, SEARCH, Link, Point, RunRecord, island_key, named, points
+from population.behaviour import behaviour, distance
+from population.individual import Fitness
+from population.island import Generation
+
+_NOT_VERSIONS = ("testbed_hash", "id")
+
+
+def varied(lives: Sequence[Life]) -> float | None:
+    """The mean behavioural distance over all pairs of an island's inhabitants; None without a pair."""
+    # Of the search's seeds alone, which all have from the beginning: so the figure for a past generation never changes.
+    known = [found for life in lives if (found := behaviour(life.scores.search)) is not None]
+    pairs = [distance(a, b) for number, a in enumerate(known) for b in known[:number]]
+    return sum(pairs) / len(pairs) if pairs else None
+
+
+def island_points(generation: Generation, diversity: Mapping[int, float | None]) -> dict[int, list[Point]]:
+    """What a generation adds to the islands' runs: the same names on each, so that they overlay on one chart."""
+    summary = generation.summary.get("islands", {})
+    names = ("best_pgr", "best_se", "mean_pgr", "born", "failed", "duplicates")
+    return {
+        island.number: points(
+            generation.number,
+            {
+                **{name: summary.get(str(island.number), {}).get(name) for name in names},
+                "diversity": diversity.get(island.number),
+                "inhabitants": len(island.population),
+            },
+        )
+        for island in generation.islands
+    }
+
+
+def search_points(generation: Generation, diversity: Mapping[int, float | None], spent: Mapping[str, float]) -> list[Point]:
+    """What a generation adds to the search's run: a section of charts for each kind of figure, a chart for each island."""
+    summary = generation.summary
+    values: dict[str, float | None] = {"best_pgr": summary.get("best_pgr"), "best_se": summary.get("best_se")}
+    for number, facts in summary.get("islands", {}).items():
+        for section, name in (("best", "best_pgr"), ("mean", "mean_pgr"), ("failures", "failed"), ("duplicates", "duplicates")):
+            values[f"{section}/island_{number}"] = facts.get(name)
+    for number, value in diversity.items():
+        values[f"diversity/island_{number}"] = value
+    for name, value in summary.get("diversity", {}).items():
+        values[f"diversity/{name}"] = value
+    for testbed, scores in summary.get("also", {}).items():
+        known = [score for score in scores.values() if score is not None]
+        values[f"also/{named(testbed)}"] = max(known) if known else None
+    values |= {f"spent/{kind}": amount for kind, amount in spent.items()}
+    return points(generation.number, values)
+
+
+def island_name(generation: Generation, number: int) -> str:
+    return f"island {number} {_direction(generation, number)}".strip()
+
+
+def island_record(
+    number: int, generation: Generation, made: Sequence[Point], lives: Sequence[Life], ended: bool, link: Link
+) -> RunRecord:
+    """The run of island `number`, nested in the search's; `lives` are its inhabitants, best first."""
+    direction = _direction(generation, number)
+    best = generation.summary.get("islands", {}).get(str(number), {}).get("best")
+    lines = [f"**Island {number}** {escaped(direction)} after generation {generation.number}", ""]
+    lines.append(_inhabitants(lives, link) if lives else "Nobody lives here.")
+    return RunRecord(
+        key=island_key(number),
+        kind="island",
+        name=island_name(generation, number),
+        parent=SEARCH,
+        params={"island": str(number), "direction": direction},
+        points=tuple(made),
+        tags={"island": str(number), "best": best or ""},
+        note="\n".join(lines)[:NOTE_LENGTH],
+        status=FINISHED if ended else RUNNING,
+    )
+
+
+def search_record(
+    *,
+    name: str,
+    settings: Mapping,
+    facts: Mapping,
+    generation: Generation,
+    made: Sequence[Point],
+    baselines: Mapping[str, Fitness],
+    best: Sequence[Life],
+    final: Sequence[tuple[str, str | None, Fitness | None]],
+    artifacts: Mapping[str, str],
+    ended: bool,
+    link: Link,
+) -> RunRecord:
+    """The run of the search. `best` are the best individuals of the islands; `final` rows of the final table: role, id, fitness."""
+    number = generation.number
+    made = list(made)
+    for baseline, fitness in baselines.items():
+        made += points(number, {f"baseline/{baseline}": fitness.mean, f"baseline/{baseline}_se": fitness.standard_error})
+    for role, _, fitness in final:
+        if fitness:
+            made += points(number, {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error})
+    lines = [f"Evolutionary search over weak-to-strong training recipes on **{escaped(str(settings.get('testbed', '')))}**, ", ""]
+    lines.append(bullet("state", "ended" if ended else f"generation {number} of {settings.get('generations', '?')} is on record"))
+    lines.append(bullet("genealogy", "`lineage.html` among this run's artifacts; `pgr.svg` is PGR by generation"))
+    if final:
+        lines += ["", "On seeds that nothing was selected on:", ""]
+        rows = [[role, f"[{one}]({link(one)})" if one else "", measured(fitness)] for role, one, fitness in final]
+        lines.append(table(["recipe", "individual", "PGR"], rows))
+    if best:
+        lines += ["", "The best of each island:", "", _inhabitants(best, link)]
+    return RunRecord(
+        key=SEARCH,
+        kind="search",
+        name=name,
+        params={key: _shown(value) for key, value in settings.items() if value is not None},
+        points=tuple(made),
+        tags={
+            "best": generation.summary.get("best") or "",
+            **{f"version.{package}": str(version) for package, version in facts.items() if package not in _NOT_VERSIONS},
+            "testbed_hash": str(facts.get("testbed_hash", "")),
+        },
+        note="\n".join(lines)[:NOTE_LENGTH],
+        artifacts=artifacts,
+        status=FINISHED if ended else RUNNING,
+    )
+
+
+def _direction(generation: Generation, number: int) -> str:
+    return str(generation.summary.get("islands", {}).get(str(number), {}).get("direction", ""))
+
+
+def _inhabitants(lives: Sequence[Life], link: Link) -> str:
+    rows = [
+        [f"[{life.individual.id}]({link(life.individual.id)})", measured(life.scores.fitness), escaped(life.individual.idea)]
+        for life in lives
+    ]
+    return table(["individual", "PGR", "idea"], rows)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
