@@ -9,8 +9,12 @@ import numpy as np
 
 import population
 from population.individual import Individual, Trial
+from population.island import Generation, Island, island_stream, stream_state
+from population.store import Store
+from population.tables.replies import Turn
 
 ROOT = Path(population.__file__).parents[1]
+TURN = Turn("g001-i0-c00", "mutation", 0, 0)
 
 
 def an_individual(generation=0, island=0, child=0, **fields):
@@ -37,3 +41,19 @@ def python(program, *arguments, **options):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def reopened(store):
+    store.close()
+    return Store.open(store.path)
+
+
+def with_two(store):
+    for island in (0, 1):
+        store.individuals.add(an_individual(0, island, source_hash=f"5eed{island}"))
+    return store
+
+
+def generation_zero(**changes):
+    islands = (Island(0, ("g000-i0-c00",), ("g000-i0-c00",), stream_state(island_stream(7, 0))), Island(1, ("g000-i1-c00",)))
+    return Generation(**{"number": 0, "islands": islands, "summary": {"best": 0.5}, **changes})
