@@ -3,9 +3,9 @@
 Direction: epiplexity
 
 After Finzi et al. 2026, "From Entropy to Epiplexity": what a bounded learner extracts from data is the area under its loss curve
-above the final loss. Per row, out of fold: the loss of a student stopped early, less that of the same student trained on.
-A label that is trivial has little to lose, a wrong one stays unpredictable; both gain little, and are left out. The rest is
-visited in a curriculum (Bengio et al. 2009, "Curriculum learning").
+above the final loss. Per row, out of fold: a wrong label still surprises a student that was trained on, and is left out; between
+labels that don't, those that surprised the same student when it was stopped early say more. What is kept is visited in a
+curriculum (Bengio et al. 2009, "Curriculum learning").
 """
 
 import asyncio
@@ -16,6 +16,7 @@ FOLDS = 2
 EARLY_EPOCHS = 1.0
 LATE_EPOCHS = 5.0
 KEEP = 0.6
+NOVELTY_WEIGHT = 0.2
 BLOCKS = 4
 
 
@@ -26,7 +27,7 @@ async def surprise(task, targets, students, fold):
 
 
 async def select(task, targets):
-    """The rows that gain most from training on, those plain from the start first."""
+    """The rows that are no surprise in the end and were one in the beginning, those plain from the start first."""
     fold = task.rng.permutation(task.size) % FOLDS
     others = [np.flatnonzero(fold != number) for number in range(FOLDS)]
     early = await asyncio.gather(*(task.finetune(targets[rows], rows, epochs=EARLY_EPOCHS, schedule="constant") for rows in others))
@@ -37,7 +38,11 @@ async def select(task, targets):
         )
     )
     before, after = await surprise(task, targets, early, fold), await surprise(task, targets, late, fold)
-    chosen = np.argsort(after - before)[: max(2, int(KEEP * task.size))]
+    score, label = after - NOVELTY_WEIGHT * before, targets.argmax(axis=1)
+    by_class = [
+        rows[np.argsort(score[rows])[: max(1, int(KEEP * len(rows)))]] for rows in (np.flatnonzero(label == c) for c in (0, 1))
+    ]
+    chosen = np.concatenate(by_class)
     return chosen[np.argsort(before[chosen])]
 
 

@@ -2,9 +2,9 @@
 
 Direction: unsupervised_elicitation
 
-No teacher: a first guess from contrast pairs (the top principal component of the differences between a statement's two
-verdicts; Burns et al. 2022, "Discovering Latent Knowledge", section 2.2 and appendix G.2) and from calibrated zero-shot
-answers to every wording (Zhou et al. 2023, "Batch Calibration"), then rounds in which each row is labelled anew by students
+No teacher: a first guess from calibrated zero-shot answers to every wording (Zhou et al. 2023, "Batch Calibration") and from the
+contrast between a statement's two verdicts (the main directions of the differences; Burns et al. 2022, "Discovering Latent
+Knowledge", section 2.2), then rounds in which each row is labelled anew by students
 that saw only the others: the mutual predictability of Wen et al. 2025, "Unsupervised Elicitation", section 2. Where the model
 cannot answer, only the sign of the guess, one bit, is taken from the weak labels.
 """
@@ -14,6 +14,7 @@ import asyncio
 import numpy as np
 
 LAYER = -1
+COMPONENTS = 4
 ROUNDS = 2
 FOLDS = 2
 FOLD_EPOCHS = 3.0
@@ -31,10 +32,10 @@ def normalised(values):
     return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
 
 
-def principal_component(states):
-    """Coordinates [n] along the direction in which `states` [n, d] vary most."""
-    _, _, axes = np.linalg.svd(states - states.mean(axis=0), full_matrices=False)
-    return states @ axes[0]
+def principal_components(states, count):
+    """Coordinates [n, count] along the directions in which `states` [n, d] vary most, each of deviation 1."""
+    _, _, axes = np.linalg.svd(states, full_matrices=False)
+    return normalised(states @ axes[:count].T)
 
 
 async def zero_shot(task):
@@ -44,21 +45,22 @@ async def zero_shot(task):
 
 
 async def contrast(task):
-    """The main direction in which saying yes differs from saying no, [n]; without statements, that of the states themselves."""
+    """The main directions in which a yes differs from a no, [n, COMPONENTS]; without statements, those of the states themselves."""
     if not task.statements:
-        return normalised(principal_component(normalised(await task.hidden(LAYER))))
-    sides = [
-        await asyncio.gather(*(task.hidden(LAYER, template=template, swap=swap) for swap in (False, True)))
-        for template in task.statements
-    ]
-    return sum(normalised(principal_component(normalised(right) - normalised(wrong))) for right, wrong in sides) / len(sides)
+        return principal_components(normalised(await task.hidden(LAYER)), COMPONENTS)
+    template = task.statements[0]
+    right, wrong = await asyncio.gather(*(task.hidden(LAYER, template=template, swap=swap) for swap in (False, True)))
+    return principal_components(normalised(right) - normalised(wrong), COMPONENTS)
 
 
 async def initial_targets(task):
-    guess = await contrast(task)
-    compass = await zero_shot(task) if task.has_prior else task.weak_labels[:, 1] - task.weak_labels[:, 1].mean()
-    guess = guess * np.sign(guess @ compass or 1.0)
-    return probabilities(normalised(guess + compass) if task.has_prior else guess)
+    """What the answers and the contrast agree on: the answers' projection onto the contrast's main directions, and the answers."""
+    directions = await contrast(task)
+    if task.has_prior:
+        answers = await zero_shot(task)
+        return probabilities(normalised(answers + normalised(directions @ (directions.T @ answers))))
+    guess = directions[:, 0]
+    return probabilities(guess * np.sign(guess @ (task.weak_labels[:, 1] - task.weak_labels[:, 1].mean()) or 1.0))
 
 
 async def predict_mutually(task, targets):

@@ -14,7 +14,7 @@ import numpy as np
 
 CONFIDENCE_STRENGTH = 0.4
 CONFIDENCE_WARMUP = 0.2
-PRIOR_WEIGHT = 0.3
+PRIOR_WEIGHT = 0.8
 CORRECTION_EPOCHS = 5.0
 CORRECTION_MIX = 0.5
 
@@ -32,13 +32,15 @@ def calibrated(answers):
 
 
 async def initial_targets(task):
-    """The weak labels, moved towards the strong model's own answers where it has any."""
+    """The weak labels, moved towards the strong model's own answers as far as the two have anything in common."""
     weak = np.log(task.weak_labels[:, 1] + 1e-6) - np.log(task.weak_labels[:, 0] + 1e-6)
     if not task.has_prior:
         return probabilities(weak)
     wordings = [template for template in range(task.templates) if template not in task.statements]
     answers = await asyncio.gather(*(task.prior(template) for template in wordings))
-    return probabilities(weak + PRIOR_WEIGHT * sum(calibrated(answer) for answer in answers) / len(answers))
+    own = sum(calibrated(answer) for answer in answers) / len(answers)
+    heard = max(0.0, float(np.corrcoef(own, weak)[0, 1]))
+    return probabilities(weak + PRIOR_WEIGHT * heard * own)
 
 
 async def elicit(task, targets):
