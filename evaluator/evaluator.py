@@ -95,9 +95,10 @@ class Evaluator:
         for split in ("train", "fitness"):
             self._states.get(split, self._states.layers[-1])
 
-    def evaluate(self, trials: Sequence[Trial]) -> Iterator[Result]:
+    def evaluate(self, trials: Sequence[Trial], students: Path | None = None) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
+        `students`: a folder for the students of one recipe's trials, `seed-N` each (see `evaluator.trainer.save`).
         Raises `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
         """
         baselines = self.baselines
@@ -106,7 +107,7 @@ class Evaluator:
             yield from self._collect(open_trials, baselines)
             if not open_trials:
                 return
-            futures = self._submit(list(open_trials.values()))
+            futures = self._submit(list(open_trials.values()), students)
             try:
                 while wait(futures, timeout=POLL_SECONDS).not_done:
                     yield from self._collect(open_trials, baselines)
@@ -125,7 +126,7 @@ class Evaluator:
             if error is not None:
                 raise error
 
-    def _submit(self, trials: list[Trial]) -> list[Future]:
+    def _submit(self, trials: list[Trial], students: Path | None) -> list[Future]:
         """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of every kind."""
         by_recipe: dict[str, list[Trial]] = {}
         for trial in trials:
@@ -133,7 +134,7 @@ class Evaluator:
         recipes = list(by_recipe.values())
         chunks = [[trial for own in recipes[start :: self.workers] for trial in own] for start in range(self.workers)]
         executor = workers_executor(self.workers)
-        return [executor.submit(run_trials, self.settings, chunk, self._spool) for chunk in chunks if chunk]
+        return [executor.submit(run_trials, self.settings, chunk, self._spool, students) for chunk in chunks if chunk]
 
     def forget(self, trial: Trial) -> None:
         """Drop a spooled outcome that its owner has put on record."""

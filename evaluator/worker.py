@@ -13,6 +13,7 @@ from evaluator.conversation import Conversation, request_seed
 from evaluator.processes import Limits
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
+from evaluator.trainer import save
 from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Trained
 from evaluator.trainer.trainer import Trainer
@@ -40,13 +41,15 @@ def _service(settings: WorkerSettings) -> Service:
     return Service(_trainer(settings.testbed, settings.cache, settings.device), settings.limits, settings.kind)
 
 
-def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path) -> None:
-    """Run trials and write each outcome to `spool` as it ends, named by the trial's key."""
+def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> None:
+    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before, to `students`/seed-N."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it ends its workers
     service = _service(settings)
     testbed_hash = service.trainer.testbed.content_hash
 
     def keep(trial: Trial, conversation: Conversation) -> None:
+        if students is not None and conversation.outcome.ok:
+            save.save(conversation.student, students / f"seed-{trial.seed}", service.trainer.states)
         conversation.outcome.save(spool / f"{trial.key(testbed_hash)}.npz")
 
     service.run(trials, keep)

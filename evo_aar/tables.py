@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -79,11 +79,11 @@ def table(title: str, *columns: str, right: Sequence[str] = (), caption: str | N
     return made
 
 
-def facts(title: str, rows: Sequence[tuple[str, object]]) -> Table:
-    """A table of names and values."""
-    made = Table(title=Text(title), title_justify="left", show_header=False)
+def facts(title: str, rows: Sequence[tuple[str, object]]) -> Group:
+    """A titled table of names and values."""
+    made = Table(show_header=False)
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
         made.add_row(name, value if isinstance(value, Text) else plain(value))
-    return made
+    return Group(Text(title, style="italic"), made)  # a table's own title would be as narrow as the table

@@ -15,25 +15,28 @@ from evaluator.trainer.model import LogitGradient, Parameters
 
 
 class Features:
-    """What heads read: concatenated hidden states by split, standardised with the training pool's statistics or as they are."""
+    """What heads read: concatenated hidden states by split, standardised with the training pool's statistics or as they are.
+
+    `mean` and `scale` are what is subtracted and divided by: [d] float32, or 0 and 1.
+    """
 
     def __init__(self, states: HiddenStates, layers: tuple[int, ...], standardise: bool, device: torch.device) -> None:
         self._states = states
-        self._layers = layers
+        self.layers = layers
         self._device = device
         self._by_split: dict[str, torch.Tensor] = {}
         raw = self._read("train")
-        self._mean = raw.mean(0, dtype=np.float64).astype(np.float32) if standardise else np.float32(0)
+        self.mean = raw.mean(0, dtype=np.float64).astype(np.float32) if standardise else np.float32(0)
         # A coordinate that never varies carries nothing: it becomes zero, not infinite.
-        self._scale = np.maximum(raw.std(0, dtype=np.float64), 1e-6).astype(np.float32) if standardise else np.float32(1)
+        self.scale = np.maximum(raw.std(0, dtype=np.float64), 1e-6).astype(np.float32) if standardise else np.float32(1)
 
     def _read(self, split: str) -> np.ndarray:
-        return np.concatenate([self._states.get(split, layer) for layer in self._layers], axis=1)
+        return np.concatenate([self._states.get(split, layer) for layer in self.layers], axis=1)
 
     def of(self, split: str) -> torch.Tensor:
         """[n, d] float32."""
         if split not in self._by_split:
-            values = (self._read(split) - self._mean) / self._scale
+            values = (self._read(split) - self.mean) / self.scale
             self._by_split[split] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self._device)
         return self._by_split[split]
 
@@ -49,12 +52,12 @@ class HeadModel:
 
     def __init__(self, features: Features, hidden_size: int, key: tuple) -> None:
         self.key = ("head", *key, hidden_size)
-        self._features = features
+        self.features = features
         self._hidden_size = hidden_size
 
     def initial_parameters(self, seed: int) -> Parameters:
         generator = torch.Generator().manual_seed(seed)
-        width, device = self._features.width, self._features.of("train").device
+        width, device = self.features.width, self.features.of("train").device
 
         def uniform(fan_in: int, *shape: int) -> torch.Tensor:
             bound = 1 / math.sqrt(fan_in)
@@ -76,11 +79,11 @@ class HeadModel:
         return torch.baddbmm(parameters["bias_1"][:, None], inputs, parameters["weight_1"]).relu_()
 
     def logits(self, parameters: Parameters, split: str, rows: torch.Tensor) -> torch.Tensor:
-        hidden = self._hidden(parameters, self._features.of(split)[rows])
+        hidden = self._hidden(parameters, self.features.of(split)[rows])
         return torch.baddbmm(parameters["bias_2"][:, None], hidden, parameters["weight_2"])
 
     def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
-        inputs = self._features.of("train")[rows]
+        inputs = self.features.of("train")[rows]
         hidden = self._hidden(parameters, inputs)
         logits = torch.baddbmm(parameters["bias_2"][:, None], hidden, parameters["weight_2"])
         d_logits, d_hidden = logit_gradient(logits, hidden)

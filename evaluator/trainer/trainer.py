@@ -54,8 +54,9 @@ class Trainer:
             return self.head(tuple(self.states.resolve(layer) for layer in profile.head_layers), profile.hidden_size, True)
         if "lora" not in self._models:
             from evaluator.trainer.lora import LoraModel
+            from evaluator.trainer.trunk import Trunk
 
-            self._models["lora"] = LoraModel(self.states.strong, self.testbed, profile.rank, profile.trainable_layers, self.device)
+            self._models["lora"] = LoraModel(Trunk(self.states.strong, self.testbed), profile.rank, profile.trainable_layers)
         return self._models["lora"]
 
     def submit(

@@ -20,9 +20,9 @@ app = typer.Typer(
 
 def _register() -> None:
     # Each module defines its command on import; none of them imports torch, transformers or MLflow before it is called.
-    from evo_aar.cli import baselines, doctor, evaluate, evolve, new_recipe, testbed
+    from evo_aar.cli import baselines, doctor, evaluate, evolve, new_recipe, status, testbed
 
-    for module in (evolve, evaluate, baselines, testbed, new_recipe, doctor):
+    for module in (evolve, status, evaluate, baselines, testbed, new_recipe, doctor):
         module.register(app)
 
 

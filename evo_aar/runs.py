@@ -1,0 +1,57 @@
+"""Runs as they lie in a folder: which there are, and how far each has come. Opened for reading alone, beside a search that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evo_aar.errors import UsageError
+from evo_aar.places import run_folder, store_path
+from evo_aar.settings import SearchSettings
+from population.lock import is_locked
+from population.store import Store
+
+RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run has come. `state`: running (a process has it open for writing), finished, or stopped (it can be resumed)."""
+
+    state: str
+    generations: int
+    individuals: int
+    trials: int
+    spent: dict[str, float]
+
+    @classmethod
+    def of(cls, store: Store, settings: SearchSettings) -> Standing:
+        """The standing of an open store."""
+        last = store.generations.last()
+        # Where no recipe ever succeeded, nobody is left to crown.
+        barren = last is not None and last.number >= settings.generations and last.summary.get("best") is None
+        finished = barren or bool(store.generations.fates(kind="crowned"))
+        state = RUNNING if is_locked(store.path) else FINISHED if finished else STOPPED
+        return cls(state, len(store.generations), len(store.individuals), len(store.trials), store.ledger.totals())
+
+
+@contextmanager
+def opened(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
+    """A run's store, for reading, and its settings. Raises `UsageError` where there is no such run, `StoreError` where it is damaged."""
+    path = store_path(run_folder(runs, name))
+    if not path.exists():
+        raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}.")
+    with Store.open(path, writable=False) as store:
+        yield store, SearchSettings.from_json(store.settings)
+
+
+def names(runs: Path) -> list[str]:
+    """The names of the runs in a folder."""
+    return sorted(path.parent.name for path in runs.glob(f"*/{store_path(runs).name}")) if runs.is_dir() else []
+
+
+def how_to_resume(runs: Path, name: str) -> str:
+    """The command that goes on with a run."""
+    return f"evo-aar resume {name} --runs {runs}"
