@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ class Conversation:
         self._trainer = trainer
         self._send = send
         self._kind = kind
-        self._started = time.monotonic()
+        self.seconds = 0.0  # the trial's share of the worker's time, kept by the service
         size = trainer.testbed.sizes["train"]
         kept = max(8, round(trial.fidelity * size))
         self._pool = np.sort(np.random.default_rng([trial.seed, 1]).permutation(size)[:kept]) if kept < size else np.arange(size)
@@ -93,7 +92,7 @@ class Conversation:
             reason=reason,
             message=message,
             tokens=self._budget.spent,
-            seconds=time.monotonic() - self._started,
+            seconds=self.seconds,
             history=self._history,
         )
 
@@ -298,12 +297,11 @@ class Conversation:
             return
         self.student = student
         self.close()
-        seconds = time.monotonic() - self._started
         self.outcome = Outcome(
             fitness=fitness,
             pool=pool[:, 1],
             tokens=self._budget.spent,
-            seconds=seconds,
+            seconds=self.seconds,
             members=_members(student),
             history=self._history,
         )

@@ -91,7 +91,12 @@ class Service:
     def run(self, trials: Iterable[Trial], on_outcome: Callable[[Trial, Conversation], None]) -> None:
         """Run all trials, at most `RESIDENTS` at once; `on_outcome` is called as each ends, in no particular order."""
         waiting = deque((trial, 1) for trial in trials)
+        then = time.monotonic()
         while waiting or self._peers:
+            now = time.monotonic()
+            for peer in self._peers.values():
+                peer.conversation.seconds += (now - then) / len(self._peers)
+            then = now
             while waiting and len(self._peers) < RESIDENTS:
                 self._admit(*waiting.popleft())
             self._poll()

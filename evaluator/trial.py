@@ -37,7 +37,8 @@ class Outcome:
     """How a trial ended in the trainer, before the grader has seen it.
 
     A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2] and `pool` [n] (P of class 1) are the
-    student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded.
+    student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is
+    the trial's share of its worker's wall-clock time.
     """
 
     reason: str | None = None

@@ -8,15 +8,9 @@ from rich.table import Table
 
 from evo_aar.finals import finalists, lead
 from evo_aar.settings import SearchSettings
+from evo_aar.tables import NOTHING, plain, plus_minus
 from population.individual import Trial
 from population.store import Store
-
-
-def pgr(mean: float | None, error: float | None) -> str:
-    """A PGR with its standard error, for people."""
-    if mean is None:
-        return "—"
-    return f"{mean:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
 class SearchProgress:
@@ -52,7 +46,7 @@ class SearchProgress:
         born = sum(island["born"] for island in summary["islands"].values())
         failed = sum(island["failed"] for island in summary["islands"].values())
         self.console.print(
-            f"generation {number}: best PGR {pgr(summary['best_pgr'], summary['best_se'])} ({summary['best']}), "
+            f"generation {number}: best PGR {plus_minus(summary['best_pgr'], summary['best_se'])} ({summary['best']}), "
             f"{born} born, {failed} failed, {summary['diversity']['sources']} distinct recipes alive",
             highlight=False,
         )
@@ -69,15 +63,12 @@ def islands_table(store: Store) -> Table:
     """The islands as the last generation left them."""
     last = store.generations.last()
     table = Table(title=f"Islands after generation {last.number} (PGR on the fitness split)")
-    for name, side in (
-        ("", "right"),
-        ("direction", "left"),
-        ("seed's PGR", "right"),
-        ("best PGR", "right"),
-        ("best", "left"),
-        ("its idea", "left"),
-    ):
-        table.add_column(name, justify=side, overflow="fold")
+    table.add_column("", justify="right")
+    table.add_column("direction", no_wrap=True)
+    table.add_column("seed's PGR", justify="right", no_wrap=True)
+    table.add_column("best PGR", justify="right", no_wrap=True)
+    table.add_column("best", no_wrap=True)
+    table.add_column("its idea", ratio=1)
     first = store.generations.get(0).summary["islands"]
     for island, facts in last.summary["islands"].items():
         idea = store.individuals.get(facts["best"]).idea if facts["best"] else ""
@@ -85,10 +76,10 @@ def islands_table(store: Store) -> Table:
         table.add_row(
             island,
             facts["direction"],
-            pgr(seed["best_pgr"], seed["best_se"]),
-            pgr(facts["best_pgr"], facts["best_se"]),
-            facts["best"] or "—",
-            idea,
+            plus_minus(seed["best_pgr"], seed["best_se"]),
+            plus_minus(facts["best_pgr"], facts["best_se"]),
+            facts["best"] or NOTHING,
+            plain(idea),
         )
     return table
 
@@ -98,14 +89,16 @@ def finals_table(store: Store, testbed: str) -> Table:
     rows = finalists(store, testbed)
     seeds = rows[0].fitness.trials if rows and rows[0].fitness else 0
     table = Table(title=f"On {seeds} fresh seeds, fitness split", caption=_verdict(rows))
-    for name, side in (("", "left"), ("individual", "left"), ("PGR ± SE", "right"), ("idea", "left")):
-        table.add_column(name, justify=side, overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("individual", no_wrap=True)
+    table.add_column("PGR ± SE", justify="right", no_wrap=True)
+    table.add_column("idea", ratio=1)
     for row in rows:
         table.add_row(
             row.role,
-            row.individual or "—",
-            pgr(row.fitness.mean, row.fitness.standard_error) if row.fitness else "failed",
-            row.idea,
+            row.individual or NOTHING,
+            plus_minus(row.fitness.mean, row.fitness.standard_error) if row.fitness else "failed",
+            plain(row.idea),
         )
     return table
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluator.evaluator import Evaluator
+from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
 from evo_aar import finals
 from evo_aar.errors import UsageError
@@ -19,6 +20,7 @@ from evo_aar.progress import SearchProgress, finals_table, islands_table
 from evo_aar.search import Search
 from evo_aar.settings import SearchSettings
 from evo_aar.testbeds import prepared
+from evo_aar.tracking import Tracker
 from evo_aar.trials import Trials
 from population.store import Store
 
@@ -37,6 +39,7 @@ class SearchSession:
         self._workers = workers
         self._device = device
         self._console = console
+        self._tracker: Tracker | None = None
 
     @classmethod
     def create(
@@ -49,8 +52,6 @@ class SearchSession:
         for other in settings.also:
             prepared(other)
         folder = run_folder(runs, name) if name else _free_folder(runs, settings)
-        from evaluator.testbeds.prepared import Testbed
-
         facts = {package: metadata.version(package) for package in PACKAGES}
         facts |= {"python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
         store = Store.create(store_path(folder), settings.to_json(), facts)
@@ -80,6 +81,7 @@ class SearchSession:
                 search, trials = self._search(progress)
                 while not search.done:
                     if self._spent(started, max_trials, max_hours):
+                        self._tracker.pause()
                         return
                     progress.describe(f"generation {len(self._store.generations)} of {settings.generations}")
                     search.step()
@@ -88,6 +90,9 @@ class SearchSession:
                     finals.run(self._store, settings, trials)
             self._tracker.finish()
         except KeyboardInterrupt:
+            stop_workers()
+            if self._tracker is not None:
+                self._tracker.pause()
             console.print(f"\nstopped; nothing is lost. Go on with: {self._how_to_resume()}")
             raise SystemExit(130) from None
         console.print(islands_table(self._store))
@@ -97,8 +102,6 @@ class SearchSession:
         )
 
     def _search(self, progress: SearchProgress) -> tuple[Search, Trials]:
-        from evo_aar.tracking import Tracker
-
         settings = self._settings
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         evaluator = self._evaluator(path)

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Weak
 from evo_aar.settings import SearchSettings
 
 DEFAULTS = SearchSettings(testbed="mini/math")
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="EVO_AAR_RUNS")]
 Workers = Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")]
 MaxTrials = Annotated[
     int | None, typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials.")
 ]
 MaxHours = Annotated[float | None, typer.Option(help="Stop cleanly before the generation that would begin past this many hours.")]
-Device = Annotated[str, typer.Option(help="Where trainers run: cpu or cuda.")]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,13 +34,9 @@ def evolve(
         int, typer.Option(help="Generations between migrations on the ring; 0 for none.")
     ] = DEFAULTS.migrate_every,
     seed: Annotated[int, typer.Option(help="The search's own seed.")] = DEFAULTS.seed,
-    student: Annotated[str | None, typer.Option(help="head or lora; default: the testbed's.")] = None,
-    strong: Annotated[
-        str | None, typer.Option(help="With a folder of files: the model to fine-tune, by hub name or local folder.")
-    ] = None,
-    weak: Annotated[
-        str | None, typer.Option(help="With a folder of files: the weak teacher, a model or 'tfidf' (the default).")
-    ] = None,
+    student: Student = None,
+    strong: Strong = None,
+    weak: Weak = None,
     also: Annotated[
         str, typer.Option(help="Testbeds, by comma, on which each generation's elites are evaluated too; never selected on.")
     ] = "",
@@ -55,18 +49,19 @@ def evolve(
 ) -> None:
     """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla fine-tuning."""
     from evo_aar.session import SearchSession
+    from evo_aar.tables import output
 
     settings = SearchSettings(
         testbed=testbed, strong=strong, weak=weak, student=student, islands=islands, population=population, children=children,
         generations=generations, seeds=seeds, migrate_every=migrate_every, final_seeds=final_seeds, seed=seed,
         also=tuple(name for name in also.split(",") if name),
     )  # fmt: skip
-    with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=Console()) as session:
+    with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=output()) as session:
         session.run(max_trials=max_trials, max_hours=max_hours)
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: Run,
     runs: Runs = Path("runs"),
     workers: Workers = CORES,
     max_trials: MaxTrials = None,
@@ -75,8 +70,9 @@ def resume(
 ) -> None:
     """Continue a search from its store, wherever it was interrupted."""
     from evo_aar.session import SearchSession
+    from evo_aar.tables import output
 
-    with SearchSession.resume(run, runs=runs, workers=workers, device=device, console=Console()) as session:
+    with SearchSession.resume(run, runs=runs, workers=workers, device=device, console=output()) as session:
         session.run(max_trials=max_trials, max_hours=max_hours)
 
 
