@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from evaluator.evaluator import Evaluator, Result
 from evaluator.trial import Trial as Request
 from population.individual import FAILED, OK, Trial
 from population.store import Store
+
+if TYPE_CHECKING:  # a report that only reads a store does without torch
+    from evaluator.evaluator import Evaluator, Result
 
 FRESH, FINAL = 1_000, 100_000
 SPAN = 1_000_000

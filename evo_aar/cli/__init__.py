@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import typer
@@ -18,11 +19,12 @@ app = typer.Typer(
 )
 
 
+@functools.cache
 def _register() -> None:
     # Each module defines its command on import; none of them imports torch, transformers or MLflow before it is called.
-    from evo_aar.cli import baselines, doctor, evaluate, evolve, new_recipe, status, testbed
+    from evo_aar.cli import baselines, doctor, evaluate, evolve, export, new_recipe, status, testbed
 
-    for module in (evolve, status, evaluate, baselines, testbed, new_recipe, doctor):
+    for module in (evolve, status, export, evaluate, baselines, testbed, new_recipe, doctor):
         module.register(app)
 
 

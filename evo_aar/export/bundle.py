@@ -1,0 +1,212 @@
+"""Writes an individual's folder:
+
+    README.md              the card: idea, figures, lineage, settings, versions, how to run it
+    recipe.py              the recipe as it was born
+    metrics.json           every figure of the card, and each trial
+    students/seed-N/       the student of each of the search's seeds, trained again (`evaluator.trainer.save`)
+    lineage/ID.py, .diff   each ancestor, and what it changed of its first parent
+
+The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from evaluator.baselines import standard_error
+from evaluator.evaluator import Evaluator, Result
+from evaluator.trial import Trial as Request
+from evo_aar import tables
+from evo_aar.errors import UsageError
+from evo_aar.evaluation import Setup
+from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
+from evo_aar.export.card import card
+from evo_aar.finals import crowned
+from evo_aar.settings import SearchSettings
+from evo_aar.trials import final_seeds, search_seeds
+from population.individual import Fitness, Individual, Trial
+from population.store import Store
+from recipes.directions import baseline_sources
+from recipes.source import source_hash
+
+FORMAT = 1
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def best(store: Store) -> Individual:
+    """The crowned individual, or, before a search's end, the best of its last generation. Raises `UsageError` where there is none."""
+    individual = crowned(store)
+    if individual is not None:
+        return individual
+    last = store.generations.last()
+    if last is None or last.summary["best"] is None:
+        raise UsageError(f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an --individual.")
+    return store.individuals.get(last.summary["best"])
+
+
+def export(
+    store: Store, settings: SearchSettings, individual: Individual, output: Path, *, device: str = "cpu", console: Console
+) -> bool:
+    """Train the individual's students again and write its folder. Returns whether every trial came out as the search has it on record.
+
+    Raises `UsageError` where the individual has no student, or `output` has something in it already or can't be written.
+    """
+    seeds = search_seeds(settings.seed, settings.seeds)
+    testbed = store.facts["testbed_hash"]
+    recorded = [trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds]
+    _require_students(individual, recorded, seeds)
+    setup = Setup(settings.testbed, settings.strong, settings.weak, settings.student, device=device)
+    with _draft(output) as draft, setup.evaluator(console) as evaluator:
+        if evaluator.testbed.content_hash != testbed:
+            raise UsageError(
+                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but the search ran on {testbed}. "
+                "Restore the files or the version that it was begun with."
+            )
+        results = _trained_again(evaluator, individual.source, seeds, draft / "students", console)
+        again = {
+            result.trial.seed: _is_same(result, trial)
+            for trial in recorded
+            for result in results
+            if result.trial.seed == trial.seed
+        }
+        lineage = ancestry(store, individual, testbed, seeds)
+        metrics = _metrics(store, settings, individual, evaluator, recorded, again)
+        (draft / "recipe.py").write_text(individual.source, encoding="utf-8")
+        (draft / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        (draft / "README.md").write_text(card(metrics, lineage), encoding="utf-8")
+        _write_lineage(draft / "lineage", lineage)
+    return all(again.values())
+
+
+def _require_students(individual: Individual, recorded: Sequence[Trial], seeds: Sequence[int]) -> None:
+    failed = next((trial for trial in recorded if not trial.ok), None)
+    if failed is not None:
+        raise UsageError(f"{individual.id} failed ({failed.reason}: {failed.message}): it has no student. Export another one.")
+    if len(recorded) < len(seeds):
+        raise UsageError(f"{individual.id} has been tried on {len(recorded)} of {len(seeds)} seeds. Resume the search first.")
+
+
+def _trained_again(evaluator: Evaluator, source: str, seeds: Sequence[int], folder: Path, console: Console) -> list[Result]:
+    folder.mkdir()
+    with tables.progress(console) as bar:
+        results = evaluator.evaluate([Request(source, seed) for seed in seeds], folder)
+        found = list(bar.track(results, total=len(seeds), description="training the students again"))
+    failed = next((result for result in found if not result.outcome.ok), None)
+    if failed is not None:
+        raise UsageError(
+            f"seed {failed.trial.seed}, which succeeded in the search, failed now ({failed.outcome.reason}: {failed.outcome.message}). "
+            "Export with the versions that the search ran with."
+        )
+    return found
+
+
+def _is_same(result: Result, trial: Trial) -> bool:
+    """Whether a student that was trained again is the search's: the same predictions on all of the pool, and the same accuracy."""
+    return result.accuracy == trial.accuracy and np.array_equal(result.outcome.pool.astype(np.float16), trial.pool)
+
+
+def _metrics(
+    store: Store,
+    settings: SearchSettings,
+    individual: Individual,
+    evaluator: Evaluator,
+    recorded: Sequence[Trial],
+    again: dict[int, bool],
+) -> dict:
+    seeds, final = search_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
+    testbed, base = evaluator.testbed, evaluator.baselines
+
+    def fitness(digest: str, wanted: Sequence[int]) -> dict | None:
+        found = fitness_on(store, digest, testbed.content_hash, wanted)
+        return found and _as_json(found, wanted)
+
+    vanilla = source_hash(baseline_sources()["vanilla"])
+    return {
+        "format": FORMAT,
+        "individual": individual.id,
+        "run": store.path.parent.name,
+        "idea": individual.idea,
+        "direction": individual.detail.get("direction"),
+        "operator": individual.operator,
+        "source_hash": individual.source_hash,
+        "testbed": testbed.name,
+        "testbed_hash": testbed.content_hash,
+        "strong_model": testbed.strong,
+        "kind": testbed.kind,
+        "student": evaluator.kind,
+        "split": "fitness",
+        "pgr": _as_json(Fitness.of(recorded), seeds),
+        "final_pgr": fitness(individual.source_hash, final),
+        "vanilla_pgr": fitness(vanilla, seeds),
+        "vanilla_final_pgr": fitness(vanilla, final),
+        "baselines": {
+            "weak_accuracy": base.weak_accuracy,
+            "ceiling_accuracy": base.ceiling_accuracy,
+            "ceiling_standard_error": standard_error(base.ceiling),
+            "ceiling_seeds": len(base.ceiling),
+            "majority_accuracy": base.majority,
+            "gap": base.gap,
+        },
+        "trials": [
+            {
+                "seed": trial.seed,
+                "accuracy": trial.accuracy,
+                "pgr": trial.pgr,
+                "tokens": trial.tokens,
+                "same_again": again[trial.seed],
+            }
+            for trial in recorded
+        ],
+        "spent_by_the_search": store.ledger.totals(),
+        "settings": settings.to_json(),
+        "versions": {
+            name: {"search": found, "export": metadata.version(name)}
+            for name, found in store.facts.items()
+            if name not in ("python", "testbed_hash")
+        },
+        "python": store.facts.get("python"),
+    }
+
+
+def _as_json(fitness: Fitness, seeds: Sequence[int]) -> dict:
+    return {"mean": fitness.mean, "standard_error": fitness.standard_error, "seeds": list(seeds)}
+
+
+def _write_lineage(folder: Path, lineage: Sequence[Ancestor]) -> None:
+    folder.mkdir()
+    for one in lineage:
+        (folder / f"{one.individual.id}.py").write_text(one.individual.source, encoding="utf-8")
+        if one.diff:
+            (folder / f"{one.individual.id}.diff").write_text(one.diff, encoding="utf-8")
+
+
+@contextmanager
+def _draft(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that becomes it when the block ends well, and is removed when it doesn't."""
+    output = output.absolute()
+    if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
+        raise UsageError(f"-o {output}: exists already. Name a folder that is new or empty; nothing was changed.")
+    draft = output.with_name(f".{output.name}.{os.getpid()}.draft")
+    try:
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            draft.rename(output)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise UsageError(
+            f"-o {output}: can't be written ({error.strerror}). Choose a folder with space that you can write to."
+        ) from None
