@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from evaluator.errors import EvaluatorError
 
@@ -48,7 +50,7 @@ class StrongDescription:
     """What can be said of a strong model without loading its weights.
 
     `causal`: a decoder with a language-model head, which can answer zero-shot. `fingerprint`: sha256 over weights,
-    configuration and vocabulary.
+    configuration and vocabulary. `positions`: the longest text in tokens that it can read, None if unbounded.
     """
 
     name: str
@@ -57,6 +59,7 @@ class StrongDescription:
     hidden_size: int
     causal: bool
     fingerprint: str
+    positions: int | None
 
     def layer(self, number: int) -> int:
         """`number` as a layer from 0 to depth; a negative one counts from the deepest, -1."""
@@ -66,6 +69,10 @@ class StrongDescription:
                 f"layer {number}: {self.name} has layers 0 (embedding) to {self.depth}; choose one of those or count back from -1."
             )
         return resolved
+
+    def limit(self, max_tokens: int) -> int:
+        """`max_tokens`, or the model's number of positions where that is fewer."""
+        return min(max_tokens, self.positions or max_tokens)
 
 
 def describe(name: str | os.PathLike) -> StrongDescription:
@@ -90,7 +97,22 @@ def describe(name: str | os.PathLike) -> StrongDescription:
         hidden_size=text_config.hidden_size,
         causal=architecture.endswith(("ForCausalLM", "LMHeadModel")),
         fingerprint=_fingerprint(name, folder),
+        positions=getattr(text_config, "max_position_embeddings", None),
     )
+
+
+def load_tokenizer(description: StrongDescription):
+    """The model's tokenizer. Raises EvaluatorError if it can't be read."""
+    try:
+        return AutoTokenizer.from_pretrained(description.folder)
+    except (OSError, ValueError) as error:
+        raise _unusable(description.name, error) from error
+
+
+def token_counts(description: StrongDescription, texts: Sequence[str]) -> np.ndarray:
+    """[n] int64: tokens of each text, uncut."""
+    encoded = load_tokenizer(description)(list(texts), truncation=False)["input_ids"] if len(texts) else []
+    return np.array([len(ids) for ids in encoded], np.int64)
 
 
 class StrongModel:
@@ -138,8 +160,8 @@ class StrongModel:
         description = describe(name)
         auto = AutoModelForCausalLM if description.causal else AutoModel
         try:
-            model, report = auto.from_pretrained(description.folder, dtype=torch.float32, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(description.folder)
+            with no_progress_bar():
+                model, report = auto.from_pretrained(description.folder, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, SafetensorError) as error:
             raise _unusable(description.name, error) from error
         missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # a pooler is not on the path we read
@@ -147,15 +169,15 @@ class StrongModel:
             raise EvaluatorError(
                 f"strong model {description.name!r} lacks weights ({missing[0]} and {len(missing) - 1} more); get a complete copy."
             )
+        tokenizer = load_tokenizer(description)
         tokenizer.truncation_side = "left" if description.causal else "right"
-        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_tokens
         return cls(
             description=description,
             model=model.to(device).eval().requires_grad_(False),
             tokenizer=tokenizer,
             device=device,
             precision=precision,
-            max_tokens=min(max_tokens, positions, tokenizer.model_max_length),
+            max_tokens=min(description.limit(max_tokens), tokenizer.model_max_length),
             batch_tokens=batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]),
         )
 
@@ -276,6 +298,18 @@ class StrongModel:
                 f"verdicts {verdicts} begin with the same token in {self.description.name!r}; choose words that begin differently."
             )
         return first[0], first[1]
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """transformers draws a bar for every model that it loads; ours are the caller's to draw."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _local_folder(name: str) -> Path:
