@@ -81,7 +81,7 @@ def assign_step(genome: Genome, name: str, context: OperatorContext, boldness: f
     """
     part = genome.part(name)
     old = part.value
-    for _ in range(8):
+    for _ in range(16):
         new = _step(name, old, context.rng, boldness, context.schedules, context.layers)
         if new != old:
             return genome.with_code(name, assign(part.code, literal(new))), f"{name} {literal(new)} (was {literal(old)})"
@@ -172,7 +172,8 @@ def _step_layer(value: int, rng: np.random.Generator, layers: tuple[int, ...]) -
     known = _like(value, layers)
     if value not in known:
         raise Inapplicable(f"layer {value} is not available here")
-    return known[min(max(known.index(value) + int(rng.choice([-1, 1])), 0), len(known) - 1)]
+    at = known.index(value)
+    return int(rng.choice(known[max(at - 1, 0) : at] + known[at + 1 : at + 2])) if len(known) > 1 else value
 
 
 def _like(value: int, layers: tuple[int, ...]) -> tuple[int, ...]:
