@@ -1,20 +1,58 @@
-"""Testbeds cut from `mini`: real rows, the real strong model and weak teachers, few of each."""
+"""A small testbed whose labels anybody can learn: is the answer given a small number? The strong model is `mini`'s."""
 
-import dataclasses
-import importlib
+import hashlib
 
-import pytest
+import numpy as np
 
-from evaluator.testbeds.prepared import Profile
+from evaluator.testbeds.mini.weak import WEIGHTS
+from evaluator.testbeds.prepared import SPLITS, Profile, Template, write
 
-mini = importlib.import_module("evaluator.testbeds.mini.prepare")  # the package exports a function of that name
-SIZES = {"weak": 700, "train": 400, "fitness": 300, "sealed": 40}
-PROFILE = Profile(layers=(2, 4), head_layers=(4,), hidden_size=16, epochs={"head": 10.0, "lora": 0.2})
+SIZES = {"train": 400, "fitness": 300, "sealed": 40}
+TEACHERS, MISTAKES = 3, 0.4
+PROFILE = Profile(
+    layers=(2, 4),
+    head_layers=(4,),
+    hidden_size=16,
+    epochs={"head": 10.0, "lora": 1.0},
+    learning_rate={"head": 2e-3, "lora": 5e-3},
+    budget=12.0,
+)
+TEMPLATES = (
+    Template("{question} = {choice}. right?", (" no", " yes")),
+    Template("{question} = {choice}. that is {verdict}", (" no", " yes")),
+)
 
 
-def small_mini(folder, domain="math"):
-    """`mini/<domain>` in `folder`, with fewer rows and epochs than it has; the folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "SIZES", SIZES)
-        mini.prepare(domain, folder, knobs=dataclasses.replace(mini.KNOBS[domain], weak_labels=40, profile=PROFILE))
+def small_testbed(folder):
+    """Write the testbed to `folder`, and return the folder. The weak teachers are wrong on 40 % of rows, at random."""
+    rng = np.random.default_rng(0)
+    labels = {split: rng.permutation(np.arange(SIZES[split]) % 2) for split in SPLITS}
+    rows = {split: [_row(rng, label) for label in labels[split]] for split in SPLITS}
+    weak = {split: np.stack([_teacher(rng, labels[split]) for _ in range(TEACHERS)]) for split in SPLITS}
+    write(
+        folder,
+        name="small",
+        kind="single",
+        strong=str(WEIGHTS),
+        templates=TEMPLATES,
+        profile=PROFILE,
+        rows=rows,
+        labels=labels,
+        weak_labels=np.stack([1 - weak["train"][0], weak["train"][0]], axis=1),
+        weak_fitness=weak["fitness"],
+        weak_sealed=weak["sealed"],
+        strong_hash=hashlib.sha256((WEIGHTS / "model.safetensors").read_bytes()).hexdigest(),
+    )
     return folder
+
+
+def _row(rng, label):
+    first, second = rng.integers(1, 10, 2)
+    return {"question": f"{first} + {second}", "choice": str(rng.integers(1, 5) if label else rng.integers(6, 10))}
+
+
+def _teacher(rng, labels):
+    """P(class 1) of each row, [n]."""
+    right = rng.random(len(labels)) > MISTAKES
+    confidence = rng.uniform(0.5, 0.8, len(labels)) + 0.15 * right
+    return np.where(right == (labels == 1), confidence, 1 - confidence)
