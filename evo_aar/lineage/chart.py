@@ -10,8 +10,8 @@ from evo_aar.lineage.colours import island_colour
 from evo_aar.lineage.genealogy import Genealogy
 from evo_aar.lineage.ticks import ticks
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 440, 56, 230, 34, 44
-_GAP = 14.0
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 780, 420, 56, 230, 34, 44
+_GAP = 16.0
 Series = list[tuple[int, float]]
 
 
@@ -31,7 +31,7 @@ def pgr_chart(genealogy: Genealogy) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="system-ui, sans-serif" font-size="12">',
+        'font-family="system-ui, sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         f'<text x="{LEFT}" y="18" font-weight="600">Best PGR by generation</text>',
         *_axes(marks, last, at),

@@ -97,16 +97,17 @@ def _legend(scale: Scale) -> Iterator[str]:
     yield f'<defs><linearGradient id="pgr">{stops}</linearGradient></defs>'
     yield f'<text x="12" y="18">PGR {scale.low:.2f}</text><rect x="66" y="9" width="90" height="11" fill="url(#pgr)"/>'
     yield f'<text x="161" y="18">{scale.high:.2f}</text>'
-    items = (
-        (200, '<path d="M{x} 14 h22" class="edge first leads"/>', "parent"),
-        (274, '<path d="M{x} 14 h22" class="edge other leads"/>', "crossover's other parent"),
-        (438, '<path d="M{x} 14 h22" class="move"/>', "migration"),
+    lines = (
+        (205, '<path d="M{x} 14 h22" class="edge first leads"/>', "parent"),
+        (290, '<path d="M{x} 14 h22" class="edge other leads"/>', "crossover's other parent"),
+        (470, '<path d="M{x} 14 h22" class="move"/>', "migration"),
     )
-    for x, shape, words in items:
+    for x, shape, words in lines:
         yield shape.format(x=x) + f'<text x="{x + 27}" y="18">{words}</text>'
     yield '<circle cx="18" cy="36" r="6" fill="#fff" stroke="#111" stroke-width="2.2"/><text x="29" y="40">lives on</text>'
     yield '<circle cx="92" cy="36" r="6" fill="#fff" stroke="#9aa0a6"/><text x="103" y="40">died</text>'
-    yield '<text x="142" y="40">×  failed   =  duplicate   ★  crowned      dark lines lead to who lives</text>'
+    for x, words in ((145, "× failed"), (205, "= duplicate"), (290, "★ crowned"), (470, "strong lines lead to who lives")):
+        yield f'<text x="{x}" y="40">{words}</text>'
 
 
 def _edges(genealogy: Genealogy, layout: Layout) -> Iterator[str]:

@@ -17,7 +17,7 @@ h1 { font-size: 16px; margin: 0 0 2px; } p { margin: 0 0 8px; color: #5a6068; }
 .node { cursor: pointer; }
 svg.lit .node, svg.lit [data-move] { opacity: .18; } svg.lit .edge[data-from] { opacity: .06; }
 svg.lit .node.on, svg.lit [data-move].on { opacity: 1; } svg.lit .edge.on { opacity: 1; stroke-width: 2; }
-#told { position: sticky; bottom: 0; min-height: 3.6em; padding: 8px; background: #fffffff0; border-top: 1px solid #d5d9de; white-space: pre-line; }
+#told { position: sticky; bottom: 0; min-height: 3.6em; padding: 8px; background: #fff; border-top: 1px solid #d5d9de; white-space: pre-line; }
 """
 
 # Hovering shows, a click keeps what is shown until the next click.

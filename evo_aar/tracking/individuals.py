@@ -59,7 +59,6 @@ def individual_record(life: Life, link: Link) -> RunRecord:
         "source_hash": one.source_hash,
         "parents": ", ".join(one.parents),
         "fate": fate.kind if fate else "",
-        "fate_reason": fate.reason if fate else "",
         "mlflow.loggedArtifacts": json.dumps([{"path": _HISTORY, "type": "table"}]),
     }
     params = {

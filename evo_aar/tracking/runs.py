@@ -9,13 +9,10 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from evo_aar.tracking.record import FAILED, FINISHED, KILLED, RUNNING, RunRecord
+from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, RunRecord
 
-# Tags by which a run is found again. LOGGED is written last: a run that has its record's digest there is whole.
-IDENTITY, KEY, KIND, LOGGED = "search", "key", "kind", "logged"
 _PAGE = 1_000
 _BUSY_SECONDS = 10.0
 _ENDED = (FINISHED, FAILED)
@@ -58,7 +55,7 @@ class MlflowRuns:
 
     def link(self, key: str) -> str:
         """Where the user interface shows the run: relative to the page, so that it holds on any port."""
-        return f"#/experiments/{self._experiment}/runs/{self._ids[key]}"
+        return f"#/experiments/{self._experiment}/runs/{self._ids[key]}?workflowType=machine_learning"
 
     def ensure(self, key: str, kind: str, name: str, parent: str | None, started: float | None = None) -> None:
         """The run exists. `started`: Unix time, now by default."""
