@@ -40,7 +40,7 @@ from recipes.directions import baseline_sources
 from recipes.source import source_hash
 
 FORMAT = 1
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def best(store: Store) -> Individual:
@@ -199,14 +199,18 @@ def _draft(output: Path) -> Iterator[Path]:
     draft = output.with_name(f".{output.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
-        try:
-            yield draft
-            draft.rename(output)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    try:
+        yield draft
+        draft.rename(output)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise UsageError(
-            f"-o {output}: can't be written ({error.strerror}). Choose a folder with space that you can write to."
-        ) from None
+        raise _unwritable(output, error) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _unwritable(output: Path, error: OSError) -> UsageError:
+    return UsageError(f"-o {output}: can't be written ({error.strerror}). Choose a folder with space that you can write to.")
