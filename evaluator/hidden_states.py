@@ -77,7 +77,7 @@ class HiddenStates:
         """
         layer, chosen = self.resolve(layer), self._template(template)
         stated = swap and chosen.is_statement
-        states = self._read(split, template, stated, f"layer{layer}", (self.testbed.sizes[split], self.description.hidden_size))
+        states = self._read(split, template, stated, f"layer{layer}")
         return -states if swap and not stated and self.testbed.kind == "pair" else states
 
     def prior(self, split: str, template: int = 0, swap: bool = False) -> np.ndarray:
@@ -91,7 +91,7 @@ class HiddenStates:
                 f"testbed {self.testbed.name} has no zero-shot prior for template {template}: "
                 "that takes a causal strong model and a template with verdicts that it does not itself state."
             )
-        margin = self._read(split, template, False, "margin", (self.testbed.sizes[split],))
+        margin = self._read(split, template, False, "margin")
         return np.stack([expit(-margin), expit(margin)], axis=1)
 
     def tokens(self, split: str) -> np.ndarray:
@@ -103,14 +103,14 @@ class HiddenStates:
             raise EvaluatorError(f"testbed {self.testbed.name} has templates 0 to {len(self.testbed.templates) - 1}, not {number}.")
         return self.testbed.templates[number]
 
-    def _read(self, split: str, template: int, stated_swap: bool, what: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _read(self, split: str, template: int, stated_swap: bool, what: str) -> np.ndarray:
         variant = f"{split}-template{template}{'-swapped' if stated_swap else ''}"
         name = f"{variant}-{what}.npy"
         if name not in self._open:
-            array = _open_whole(self.folder / name, shape)
+            array = _open_whole(self.folder / name)
             if array is None:
                 with self._locked(variant):
-                    array = _open_whole(self.folder / name, shape)  # another process may have written it while this one waited
+                    array = _open_whole(self.folder / name)  # another process may have written it while this one waited
                     if array is None:
                         self._compute(split, template, stated_swap, variant)
                         array = np.load(self.folder / name, mmap_mode="r")
@@ -172,10 +172,9 @@ class HiddenStates:
         )
 
 
-def _open_whole(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array at `path`, or None if there is none, or one of another shape or cut short, as a disk may leave it after a power cut."""
+def _open_whole(path: Path) -> np.ndarray | None:
+    """The array at `path`, or None if there is none, or one cut short, as a disk may leave it after a power cut."""
     try:
-        array = np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r")
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
         return None
-    return array if array.shape == shape and array.dtype == np.float32 else None
