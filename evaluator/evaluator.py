@@ -28,6 +28,16 @@ SMALL_MODEL = 512
 """Hidden size up to which states are computed on one thread: threads gain little there, and one rounds the same everywhere."""
 
 
+def check_device(device: str) -> None:
+    """Raises `EvaluatorError` for a device that trainers can't run on here."""
+    if device not in ("cpu", "cuda"):
+        raise EvaluatorError(f"--device {device}: cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EvaluatorError(
+            "--device cuda: torch finds no CUDA device here. `evo-aar doctor` says what is missing; or use --device cpu."
+        )
+
+
 @dataclass(frozen=True)
 class Result:
     """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, both None for a failure."""
@@ -57,6 +67,7 @@ class Evaluator:
     ) -> None:
         if workers < 1:
             raise EvaluatorError(f"--workers {workers}: at least one worker is needed.")
+        check_device(device)
         self.testbed = Testbed.load(testbed_path)
         self.kind = kind or self.testbed.profile.student
         self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits())

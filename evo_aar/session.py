@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluator.evaluator import Evaluator
+from evaluator.evaluator import Evaluator, check_device
 from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
 from evo_aar import finals
@@ -20,7 +20,7 @@ from evo_aar.progress import SearchProgress, finals_table, islands_table
 from evo_aar.search import Search
 from evo_aar.settings import SearchSettings
 from evo_aar.testbeds import prepared
-from evo_aar.tracking import Tracker
+from evo_aar.tracking.tracker import Tracker
 from evo_aar.trials import Trials
 from population.store import Store
 
@@ -48,6 +48,7 @@ class SearchSession:
         """A new run. Raises `UsageError` or `StoreError` where it can't be begun; nothing is left behind then."""
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
+        check_device(device)
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         for other in settings.also:
             prepared(other)

@@ -44,6 +44,8 @@ class SearchSettings:
         ):
             if getattr(self, name) < low:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
+        if self.student not in (None, "head", "lora"):
+            raise UsageError(f"--student {self.student}: head or lora.")
 
     def to_json(self) -> dict:
         return {**asdict(self), "also": list(self.also)}
