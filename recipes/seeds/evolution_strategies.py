@@ -14,9 +14,9 @@ POPULATION = 16
 BATCH = 256
 SIGMA = 0.05
 STEP_SCALE = 0.5
-CONFIDENCE_WEIGHT = 0.3
+CONFIDENCE_WEIGHT = 0.1
 BUDGET_SHARE = 0.5
-GENERATIONS = 60
+SEARCH_STEPS = 30
 
 
 def fitness(logits, targets):
@@ -33,12 +33,12 @@ def utilities(scores):
     return scores.argsort().argsort() / (len(scores) - 1) - 0.5
 
 
-async def evolve(task, start, targets, rows, generations):
-    """The student after `generations` steps from `start`, with perturbations in proportion to each tensor's size."""
+async def evolve(task, start, targets, rows, steps):
+    """The student after `steps` steps from `start`, with perturbations in proportion to each tensor's size."""
     async with task.session(start=start) as session:
         centre = await session.parameters()
         scale = {name: SIGMA * (np.sqrt(np.mean(value**2)) + 1e-3) for name, value in centre.items()}
-        for _ in range(generations):
+        for _ in range(steps):
             batch = task.rng.choice(rows, min(BATCH, len(rows)), replace=False)
             noise = [
                 {name: task.rng.standard_normal(value.shape) * scale[name] for name, value in centre.items()}
@@ -57,9 +57,9 @@ async def fit(task, targets, rows):
     start = await task.finetune(targets[rows], rows, epochs=WARM_EPOCHS)
     before = task.budget
     await task.predict(start)  # one pass over the pool shows what a row costs
-    generation = (before - task.budget) * POPULATION * min(BATCH, len(rows)) / task.size
-    generations = min(GENERATIONS, int(BUDGET_SHARE * task.budget / max(generation, 1)))
-    return await evolve(task, start, targets, rows, generations)
+    price = (before - task.budget) * POPULATION * min(BATCH, len(rows)) / task.size
+    steps = min(SEARCH_STEPS, int(BUDGET_SHARE * task.budget / max(price, 1)))
+    return await evolve(task, start, targets, rows, steps)
 
 
 async def recipe(task):
