@@ -1,4 +1,4 @@
-"""A small testbed whose labels anybody can learn: is the answer given a small number? The strong model is `mini`'s."""
+"""Small testbeds whose labels anybody can learn: is the answer given (of a pair: the first) a small number? The strong model is `mini`'s."""
 
 import hashlib
 
@@ -17,24 +17,27 @@ PROFILE = Profile(
     learning_rate={"head": 2e-3, "lora": 5e-3},
     budget=12.0,
 )
-TEMPLATES = (
-    Template("{question} = {choice}. right?", (" no", " yes")),
-    Template("{question} = {choice}. that is {verdict}", (" no", " yes")),
-)
+TEMPLATES = {
+    "single": (
+        Template("{question} = {choice}. right?", (" no", " yes")),
+        Template("{question} = {choice}. that is {verdict}", (" no", " yes")),
+    ),
+    "pair": (Template("{prompt} = {reply}. right?", (" no", " yes")),),
+}
 
 
-def small_testbed(folder):
-    """Write the testbed to `folder`, and return the folder. The weak teachers are wrong on 40 % of rows, at random."""
+def small_testbed(folder, kind="single"):
+    """Write a testbed of that kind to `folder`, and return the folder. The weak teachers are wrong on 40 % of rows, at random."""
     rng = np.random.default_rng(0)
     labels = {split: rng.permutation(np.arange(SIZES[split]) % 2) for split in SPLITS}
-    rows = {split: [_row(rng, label) for label in labels[split]] for split in SPLITS}
+    rows = {split: [_row(rng, label, kind) for label in labels[split]] for split in SPLITS}
     weak = {split: np.stack([_teacher(rng, labels[split]) for _ in range(TEACHERS)]) for split in SPLITS}
     write(
         folder,
         name="small",
-        kind="single",
+        kind=kind,
         strong=str(WEIGHTS),
-        templates=TEMPLATES,
+        templates=TEMPLATES[kind],
         profile=PROFILE,
         rows=rows,
         labels=labels,
@@ -46,9 +49,11 @@ def small_testbed(folder):
     return folder
 
 
-def _row(rng, label):
-    first, second = rng.integers(1, 10, 2)
-    return {"question": f"{first} + {second}", "choice": str(rng.integers(1, 5) if label else rng.integers(6, 10))}
+def _row(rng, label, kind):
+    question = "{} + {}".format(*rng.integers(1, 10, 2))
+    small, large = str(rng.integers(1, 5)), str(rng.integers(6, 10))
+    first, second = (small, large) if label else (large, small)
+    return {"question": question, "choice": first} if kind == "single" else {"prompt": question, "first": first, "second": second}
 
 
 def _teacher(rng, labels):

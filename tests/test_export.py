@@ -232,6 +232,20 @@ def test_a_saved_student_answers_as_it_did_in_the_trainer(testbed, tmp_path, bod
     )  # LoRA left the model as it was
 
 
+@pytest.mark.parametrize("body", [KINDS["head"], KINDS["lora"], KINDS["untrained"]], ids=["head", "lora", "untrained"])
+def test_a_saved_student_compares_the_two_of_a_pair(testbed, tmp_path, body):
+    pairs = small_testbed(tmp_path / "pairs", "pair")
+    source = f'"""An idea."""\n\nasync def recipe(task):\n    {body}\n'
+    evaluator = Evaluator(pairs, cache=testbed.parent / "cache", spool=tmp_path / "spool")
+    (result,) = evaluator.evaluate([Request(source, 0)], tmp_path / "students")
+    rows = evaluator.testbed.rows("fitness")
+    student = SavedStudent.load(tmp_path / "students" / "seed-0")
+    np.testing.assert_allclose(student.probabilities(rows), result.outcome.fitness, atol=2e-6)
+    other_way = [{"prompt": row["prompt"], "first": row["second"], "second": row["first"]} for row in rows]
+    if body == KINDS["untrained"]:
+        np.testing.assert_allclose(student.probabilities(other_way), result.outcome.fitness[:, ::-1], atol=2e-6)
+
+
 def test_a_saved_student_refuses_what_it_cannot_answer(exported, testbed, tmp_path):
     folder = next((exported / "students").iterdir())
     student = SavedStudent.load(folder)
