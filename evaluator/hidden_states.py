@@ -96,7 +96,7 @@ class HiddenStates:
 
     def tokens(self, split: str) -> np.ndarray:
         """How many tokens the strong model reads for each row under template 0, [n] float32."""
-        return self._read(split, 0, False, "tokens", (self.testbed.sizes[split],))
+        return self._read(split, 0, False, "tokens")
 
     def _template(self, number: int) -> Template:
         if not 0 <= number < len(self.testbed.templates):
