@@ -95,7 +95,7 @@ def _frame(genealogy: Genealogy, layout: Layout) -> Iterator[str]:
 def _legend(scale: Scale) -> Iterator[str]:
     stops = "".join(f'<stop offset="{offset:g}" stop-color="{colour}"/>' for offset, colour in scale.stops())
     yield f'<defs><linearGradient id="pgr">{stops}</linearGradient></defs>'
-    yield f'<text x="12" y="18">PGR {scale.low:.2f}</text><rect x="66" y="9" width="90" height="11" fill="url(#pgr)"/>'
+    yield f'<text x="12" y="18">PGR {scale.low:.2f}</text><rect x="70" y="9" width="86" height="11" fill="url(#pgr)"/>'
     yield f'<text x="161" y="18">{scale.high:.2f}</text>'
     lines = (
         (205, '<path d="M{x} 14 h22" class="edge first leads"/>', "parent"),

@@ -120,9 +120,9 @@ def _note(life: Life, link: Link) -> str:
         lines.append(bullet(role, f"[{parent.id}]({link(parent.id)}) {escaped(parent.idea)}"))
     lines.append(bullet("island", f"[{one.island}]({link(island_key(one.island))}) {one.detail.get('direction', '')}"))
     if fate:
-        lines.append(
-            bullet("fate", f"{fate.kind}, generation {fate.generation}" + (f": {escaped(fate.reason)}" if fate.reason else ""))
-        )
+        # Who survives again is told of as before, and so isn't written again.
+        when = "" if fate.kind == "survived" else f" in generation {fate.generation}"
+        lines.append(bullet("fate", f"{fate.kind}{when}" + (f": {escaped(fate.reason)}" if fate.reason else "")))
     if life.judged:
         lines.append(bullet("PGR", measured(life.scores.fitness)))
     if final := life.scores.final_fitness:

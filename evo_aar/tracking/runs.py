@@ -8,11 +8,13 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, RunRecord
 
+_NOTE = "mlflow.note.content"
 _PAGE = 1_000
 _BUSY_SECONDS = 10.0
 _ENDED = (FINISHED, FAILED)
@@ -49,7 +51,9 @@ class MlflowRuns:
         self._params: dict[str, dict[str, str]] = {}
         self._tags: dict[str, dict[str, str]] = {}
         self._points: dict[str, dict[tuple[str, int], float]] = {}
+        self._places: dict[str, str] = {}
         self._artifacts: dict[str, dict[str, str]] = {}
+        self._metric_names: dict[str, tuple[str, ...]] = {}
         for run in self._found():
             self._remember(run)
 
@@ -57,11 +61,19 @@ class MlflowRuns:
         """Where the user interface shows the run: relative to the page, so that it holds on any port."""
         return f"#/experiments/{self._experiment}/runs/{self._ids[key]}?workflowType=machine_learning"
 
-    def ensure(self, key: str, kind: str, name: str, parent: str | None, started: float | None = None) -> None:
-        """The run exists. `started`: Unix time, now by default."""
+    def ensure(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        parent: str | None,
+        started: float | None = None,
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """The run exists. `started`: Unix time, now by default; `tags`: of a new run, which has them more cheaply at once."""
         if key in self._ids:
             return
-        tags = {IDENTITY: self._identity, KEY: key, KIND: kind, "mlflow.user": _user(), **_SOURCE}
+        tags = {**tags, IDENTITY: self._identity, KEY: key, KIND: kind, "mlflow.user": _user(), **_SOURCE}
         if parent is not None:
             tags["mlflow.parentRunId"] = self._ids[parent]
         start = int((started or time.time()) * 1000)
@@ -71,7 +83,8 @@ class MlflowRuns:
         """Make the run show its record; what it shows already is not written again. It ends once, and never again."""
         from mlflow.entities import Metric, Param, RunTag
 
-        self.ensure(record.key, record.kind, record.name, record.parent)
+        shown = {**record.tags, _NOTE: record.note}
+        self.ensure(record.key, record.kind, record.name, record.parent, tags=shown)
         key, run = record.key, self._ids[record.key]
         if self._status[key] == KILLED:
             self.mark(key, RUNNING)
@@ -81,7 +94,7 @@ class MlflowRuns:
             now = int(time.time() * 1000)
             metrics = [point for point in record.points if known.get((point.key, point.step)) != point.value]
             params = {name: value for name, value in record.params.items() if name not in self._params[key]}
-            tags = {**record.tags, "mlflow.note.content": record.note, LOGGED: record.digest}
+            tags = {**shown, LOGGED: record.digest}
             tags = {name: value for name, value in tags.items() if self._tags[key].get(name) != value}
             self._client.log_batch(
                 run,
@@ -109,10 +122,13 @@ class MlflowRuns:
         changed = {name: text for name, text in record.artifacts.items() if known.get(name) != text}
         if not changed:
             return
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         with tempfile.TemporaryDirectory(prefix="evo-aar-") as folder:
             for name, text in changed.items():
                 (Path(folder) / name).write_text(text, encoding="utf-8")
-            self._client.log_artifacts(self._ids[record.key], folder)
+            # What MlflowClient.log_artifacts does, but for asking the database where to.
+            get_artifact_repository(self._places[record.key]).log_artifacts(folder)
         known.update(changed)
 
     def _known_points(self, key: str) -> dict[tuple[str, int], float]:
@@ -129,6 +145,7 @@ class MlflowRuns:
         key = run.data.tags[KEY]
         self._ids[key] = run.info.run_id
         self._status[key] = run.info.status
+        self._places[key] = run.info.artifact_uri
         self._started[key] = run.info.start_time
         self._params[key] = dict(run.data.params)
         self._tags[key] = dict(run.data.tags)
@@ -137,7 +154,6 @@ class MlflowRuns:
         self._metric_names[key] = tuple(run.data.metrics)
 
     def _found(self) -> Iterator:
-        self._metric_names: dict[str, tuple[str, ...]] = {}
         token = None
         while True:
             page = self._client.search_runs(

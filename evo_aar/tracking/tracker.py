@@ -66,7 +66,8 @@ class Tracker:
 
     def _opened(self) -> MlflowRuns:
         if self._runs is None:
-            identity = str(self._store.facts.get("id") or digest([self._name, self._store.settings, self._store.facts]))
+            # Another search of this name, after the first one's folder was deleted, is told from it by settings, versions and id.
+            identity = f"{self._name} {digest([self._store.settings, self._store.facts])[:12]}"
             self._runs = MlflowRuns(self._uri, self._artifacts, self._experiment(), identity)
         return self._runs
 
