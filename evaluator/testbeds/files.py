@@ -33,6 +33,8 @@ PAIR_TEMPLATES = (
     Template("{prompt}\n{reply}\nIs this a good reply? Answer:{verdict}", (" no", " yes")),
     Template("Reply: {reply}\nTo: {prompt}\nDoes the reply help, yes or no?", (" no", " yes")),
 )
+# Where the ceiling on film reviews was best; with more epochs at a higher rate, heads on real text learn each weak label by heart.
+HEAD_ON_TEXT = {"learning_rate": {"head": 5e-4, "lora": 1e-3}, "epochs": {"head": 10.0, "lora": 3.0}}
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def default_templates(kind: str, strong: StrongDescription) -> tuple[Template, .
 def default_profile(strong: StrongDescription) -> Profile:
     """Four layers from two fifths of the depth to the deepest; heads read the one at four fifths, where verdicts are formed."""
     layers = sorted({max(1, round(strong.depth * share)) for share in (0.4, 0.6, 0.8, 1.0)})
-    return Profile(layers=tuple(layers), head_layers=(max(1, round(strong.depth * 0.8)),))
+    return Profile(layers=tuple(layers), head_layers=(max(1, round(strong.depth * 0.8)),), **HEAD_ON_TEXT)
 
 
 def cut(test_keys: list[tuple[str, ...]], test_labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

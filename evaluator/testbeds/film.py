@@ -26,7 +26,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from evaluator.errors import TestbedError
 from evaluator.strong import no_progress_bar
 from evaluator.testbeds.fetch import Archive, fetch
-from evaluator.testbeds.files import Report, prepare_tables
+from evaluator.testbeds.files import HEAD_ON_TEXT, Report, prepare_tables
 from evaluator.testbeds.prepared import Profile, Template
 
 NAME = "real/film"
@@ -40,7 +40,7 @@ TEMPLATES = (
     Template("Review: {choice}\nSentiment:{verdict}", (" negative", " positive")),
     Template("{question}\n{choice}\nThe review is", (" negative", " positive")),
 )
-PROFILE = Profile(layers=(12, 18, 24, 30), head_layers=(24,), precision="bfloat16")
+PROFILE = Profile(layers=(12, 18, 24, 30), head_layers=(24,), precision="bfloat16", **HEAD_ON_TEXT)
 
 
 @dataclass(frozen=True)
