@@ -31,6 +31,7 @@ from evaluator.errors import EvaluatorError
 from evaluator.strong import StrongModel
 from evaluator.testbeds.prepared import Profile, Template, Testbed, write
 from evaluator.trainer import trunk as trunk_module
+from evaluator.trainer.adapters import Frozen
 from evaluator.trainer.group import Group
 from evaluator.trainer.lora import LoraModel
 from evaluator.trainer.slot import Slot, Training
@@ -153,6 +154,33 @@ def test_a_slot_has_the_same_bits_alone_and_among_any_neighbours(trunks, data):
         assert torch.equal(logits[slot], model.logits(alone, "fitness", rows[[slot]])[0])
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_frozen_product_rounds_by_its_own_rows(biased):
+    """A plain product of all slots' rows does not: few rows take another path through the library than many."""
+    generator = torch.Generator().manual_seed(0)
+    for width_in, width_out in [(8, 8), (33, 50), (96, 288)]:
+        weight, bias = torch.randn(width_out, width_in, generator=generator), torch.randn(width_out, generator=generator)
+        frozen = Frozen(weight, bias if biased else None)
+        for slots, rows in [(2, 1), (3, 2), (8, 3), (5, 16), (16, 1)]:
+            inputs = torch.randn(slots, rows, width_in, generator=generator)
+            gradient = torch.randn(slots, rows, width_out, generator=generator)
+            for slot in range(slots):
+                assert torch.equal(frozen(inputs)[slot], frozen(inputs[[slot]])[0])
+                assert torch.equal(frozen.backward(gradient)[slot], frozen.backward(gradient[[slot]])[0])
+            torch.testing.assert_close(frozen(inputs), nn.functional.linear(inputs, weight, frozen.bias), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(frozen.backward(gradient), gradient @ weight, rtol=1e-4, atol=1e-4)
+
+
+def test_a_slots_activations_fill_whole_vectors(trunk):
+    """torch rounds exp and tanh otherwise in the remainder of a vectorised loop; where that lies would depend on the neighbours."""
+    split = trunk.split("train")
+    for row in range(ROWS):
+        length = split.padded_length(np.array([row]))
+        assert length >= split.lengths[row].max()
+        for width_in, width_out in trunk.adaptable(0).values():
+            assert length * width_in % 32 == length * width_out % 32 == 0
+
+
 def test_texts_without_padding_do_not_change_their_neighbours_path(trunks):
     trunk = trunks["bert", "single"]
     model, split = LoraModel(trunk, 2, None), trunk.split("train")
@@ -213,8 +241,8 @@ def test_a_fresh_student_knows_nothing_and_its_head_reads_the_untouched_states_s
     model.gradients(fresh, rows, lambda logits, hidden: (seen.update(hidden=hidden) or logits, None))
     states = untouched(trunk, -1)
     spread = states.std(0)
-    scale = np.maximum(spread, 0.1 * np.sqrt((spread**2).mean()))
-    np.testing.assert_allclose(seen["hidden"][0], (states - states.mean(0)) / scale, atol=2e-4)
+    scale = np.maximum(spread, 0.1 * np.sqrt((spread**2).mean())) * np.sqrt(24) / 10
+    np.testing.assert_allclose(seen["hidden"][0], (states - states.mean(0)) / scale, atol=5e-4)
 
 
 def texts(trunk):
@@ -266,6 +294,7 @@ def test_peft_reads_the_saved_files_and_gives_the_same_logits_and_states(trunk, 
         np.testing.assert_allclose(logits, torch.stack([student.logits(row) for row in rows]), atol=1e-3)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (rank, 2 * rank)
+    assert config["fan_in_fan_out"] == (trunk.strong.model.config.model_type == "gpt2")
     loaded = {name for name, value in student.model.named_parameters() if "lora_" in name}
     assert len(loaded) == len(load_file(tmp_path / "adapter_model.safetensors")) == len(parameters) - 2
 
@@ -351,6 +380,18 @@ def test_states_below_the_adapters_may_be_kept_or_computed_anew(trunk, monkeypat
     anew = model.gradients(parameters, rows, bent)
     for name, value in kept.items():
         torch.testing.assert_close(anew[name], value, rtol=1e-3, atol=1e-3 * float(value.abs().max()))
+
+
+def test_bfloat16_products_stay_near_float32_ones(trunks):
+    exact = trunks["llama", "single"]
+    rough = Trunk(StrongModel.load(exact.strong.description.folder, precision="bfloat16"), exact.testbed)
+    rows = torch.tensor([[3, 1, 4], [1, 5, 9]])
+    models = [LoraModel(trunk, 2, 2) for trunk in (exact, rough)]
+    parameters = stack([random_parameters(models[0], seed) for seed in range(2)])
+    wanted, got = (model.gradients(parameters, rows, lambda logits, hidden: (torch.ones_like(logits), hidden)) for model in models)
+    for name, value in wanted.items():
+        assert got[name].dtype == torch.float32
+        assert 0 <= (got[name] - value).norm() < 0.1 * value.norm() + 1e-6, name
 
 
 def test_templates_and_swaps_reach_the_states(trunks):

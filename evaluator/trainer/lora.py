@@ -2,7 +2,7 @@
 
 Adapters sit on every linear layer of the trained blocks, with PEFT's initialisation and scale: A uniform within 1 / sqrt(in), B zero,
 alpha = 2 r. The head starts at zero and reads the pooled last state (after the model's final norm) standardised as the
-untouched model's: before the first step the student is the linear probe of the deepest layer.
+untouched model's and scaled to a fixed norm: before the first step the student is the linear probe of the deepest layer.
 
 K slots run in one forward and backward over the one model. Slot k's numbers depend on its own rows alone: it is padded to its own longest
 row's bucket, slots of other lengths run apart, and no operation crosses slots.
@@ -27,14 +27,13 @@ from evaluator.trainer.trunk import Trunk
 ALPHA_PER_RANK = 2
 # Padded tokens: of one slot's forward without gradient, and of all slots of one fused pass.
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
-FUSED_TOKENS = {"cpu": 2048, "cuda": 65536}
+FUSED_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 class LoraModel:
     """A `StudentModel`. Parameters: `<layer>.lora_A` [r, in], `<layer>.lora_B` [out, r], `head.weight` [d, 2], `head.bias` [2].
 
-    `trainable_layers`: how many of the top blocks carry adapters; None for all. Hidden states are those that the head reads,
-    standardised. Raises EvaluatorError for a rank below 1 or more blocks than there are.
+    `trainable_layers`: how many of the top blocks carry adapters; None for all. Hidden states are what the head reads. Raises EvaluatorError for a rank below 1 or more blocks than there are.
     """
 
     kind = "lora"

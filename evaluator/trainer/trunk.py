@@ -16,6 +16,9 @@ from evaluator.trainer.adapters import Factors
 from evaluator.trainer.tokens import TokenisedSplit
 
 STANDARDISED_ON = 512  # rows of the training pool
+# Expected norm of what a head reads. Standardised states have norm sqrt(d), and a step of Adam moves the logits in proportion to that times
+# sqrt(d) again: one learning rate would not do for narrow and wide models.
+HEAD_NORM = 10.0
 STATES_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}  # of one split's states below the adapters: beyond it they are computed anew
 
 
@@ -78,7 +81,8 @@ class Trunk:
         return self._splits[key]
 
     def standardisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and scale, [d] each, of the untouched model's pooled last states over a sample of the training pool."""
+        """Mean and scale, [d] each: (state - mean) / scale is what heads read. From the untouched model's pooled last states over a
+        sample of the training pool; all coordinates alike, HEAD_NORM long."""
         if self._standardisation is None:
             rows = self.testbed.rows("train")
             sample = np.linspace(0, len(rows) - 1, min(len(rows), STANDARDISED_ON)).astype(int)
@@ -88,6 +92,7 @@ class Trunk:
             spread = states.std(0, dtype=np.float64)
             # What hardly varies before training may well do so after: don't let it drown the rest then.
             scale = np.maximum(spread, 0.1 * np.sqrt(np.square(spread).mean()) + 1e-6)
+            scale *= np.sqrt(len(scale)) / HEAD_NORM
             mean = states.mean(0, dtype=np.float64)
             self._standardisation = tuple(torch.from_numpy(a.astype(np.float32)).to(self.strong.device) for a in (mean, scale))
         return self._standardisation
