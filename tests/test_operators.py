@@ -14,6 +14,7 @@ from evaluator.trial import Trial
 from evo_aar.operators import Failure, OfflineOperator, Operator, OperatorContext, OperatorError, Parent
 from evo_aar.operators import mutations as kinds
 from evo_aar.operators.constants import assign_step, loci
+from evo_aar.operators.edits import rename
 from evo_aar.operators.genome import Inapplicable, read_genome
 from evo_aar.operators.library import library
 from evo_aar.operators.losses import swap_loss
@@ -177,7 +178,29 @@ def test_imports_that_clash_are_refused():
         transplant(host, donor, "refine")
 
 
+def test_renaming_leaves_attributes_and_keywords_alone_and_refuses_local_names():
+    code = "def f(task):\n    return SHARE + task.SHARE + g(SHARE=SHARE)"
+    assert rename(code, {"SHARE": "KEEP"}) == "def f(task):\n    return KEEP + task.SHARE + g(SHARE=KEEP)"
+    with pytest.raises(Inapplicable):
+        rename("def f(SHARE):\n    return SHARE", {"SHARE": "KEEP"})
+
+
+def test_what_is_added_stands_with_its_like():
+    genome = transplant(read_genome(SEEDS["distillation"]), library().genome, "smooth_over_neighbours")
+    order = [part.kind for part in genome.parts]
+    assert order == sorted(order), "constants first, then definitions"
+    assert genome.parts[-1].name == "recipe"
+
+
 # ---- the grammar
+
+
+def test_a_recipe_takes_only_so_many_stages():
+    genome = read_genome(SEEDS["distillation"])
+    with pytest.raises(Inapplicable, match="stages"):
+        for seed in range(100):
+            genome = kinds.add_stage(genome, context(rng=seed), 1.0).genome
+    assert sum(line.role == "stage" for line in pipeline(genome.part("recipe").code)) == kinds.MOST_STAGES
 
 
 @pytest.mark.parametrize("name", library().stages)
