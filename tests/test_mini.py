@@ -110,7 +110,7 @@ def test_a_prepared_folder_loads(prepared):
 
 
 def test_what_the_trainer_reads_holds_no_label(prepared):
-    domain, path, _ = prepared
+    _, path, _ = prepared
     kind = Testbed.load(path).kind
     for split in SPLITS:
         for line in (path / f"{split}.jsonl").read_text().splitlines():
@@ -148,7 +148,7 @@ def test_the_tokenizer_knows_every_word_and_a_verdict_is_one_token():
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     for domain in DOMAINS:
         texts = [side for row in generate(domain, "sealed")[0] for template in templates(domain) for side in template.render(row)]
-        ids = tokenizer([*texts, *documents(1, domain, 2000)])["input_ids"]
+        ids = tokenizer([*texts, *(document.text for document in documents(1, domain, 2000))])["input_ids"]
         assert all(tokenizer.unk_token_id not in row and row[0] == tokenizer.bos_token_id for row in ids)
         assert max(map(len, ids)) <= 64
         for template in templates(domain):

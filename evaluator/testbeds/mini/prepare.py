@@ -7,7 +7,7 @@ import functools
 import hashlib
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ class Knobs:
     cue: float
     weak_labels: int
     weak_strength: float = 0.01
-    profile: Profile = Profile(layers=(1, 2, 3, 4), head_layers=(4,))
+    profile: Profile = field(default_factory=lambda: Profile(layers=(1, 2, 3, 4), head_layers=(4,)))
 
 
 KNOBS = {"chat": Knobs(0.65, 600), "math": Knobs(0.68, 600), "code": Knobs(0.68, 600)}

@@ -1,7 +1,8 @@
 """Pretrain the decoders of `mini`: `python -m evaluator.testbeds.mini.pretrain`, one command, from nothing to `weights/`.
 
 The strong model is a Llama of 0.5 million parameters, the weak teacher's eyes a far smaller one. Both read the same corpus
-(corpus.py). Float32 on one thread, everything seeded: the same machine gives the same bytes.
+(corpus.py). Float32, everything seeded. Another processor, version or number of
+threads rounds differently, which some hundred steps amplify: it gives another model, more or less advanced.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import platform
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
@@ -20,12 +22,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evaluator.testbeds.mini.corpus import documents, vocabulary
+from evaluator.testbeds.mini.corpus import Document, documents, vocabulary
 from evaluator.testbeds.mini.world import DOMAINS
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
 STRONG = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 288}
 WEAK = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+IGNORED = -100
 FOLDER = Path(__file__).parent / "weights"
 
 
@@ -40,15 +43,24 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, padding_side="right", **SPECIAL)
 
 
-def token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor:
-    """[n, longest] int64, padded on the right."""
-    rows = tokenizer(texts)["input_ids"]
+class Pool(NamedTuple):
+    """A domain's documents: `ids` [n, longest] int64 padded on the right, `targets` likewise: IGNORED where nothing is to be learnt."""
+
+    ids: torch.Tensor
+    targets: torch.Tensor
+
+
+def build_pool(tokenizer: PreTrainedTokenizerFast, read: list[Document]) -> Pool:
+    rows = tokenizer([document.text for document in read])["input_ids"]
+    given = tokenizer([document.given for document in read])["input_ids"]
     ids = np.full((len(rows), max(map(len, rows))), tokenizer.pad_token_id)
-    for row, tokens in zip(ids, rows, strict=True):
-        row[: len(tokens)] = tokens
+    targets = np.full(ids.shape, IGNORED)
+    for number, (tokens, start) in enumerate(zip(rows, map(len, given), strict=True)):
+        ids[number, : len(tokens)] = tokens
+        targets[number, start : len(tokens)] = tokens[start:]
     if (ids == tokenizer.unk_token_id).any():
         raise ValueError("the corpus has a word that vocabulary() lacks: add it there")
-    return torch.from_numpy(ids)
+    return Pool(torch.from_numpy(ids), torch.from_numpy(targets))
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed: int) -> LlamaForCausalLM:
@@ -67,28 +79,26 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed:
     return LlamaForCausalLM(config)
 
 
-def train(
-    model: LlamaForCausalLM, pool: dict[str, torch.Tensor], steps: int, batch_size: int, learning_rate: float, seed: int
-) -> None:
+def train(model: LlamaForCausalLM, pools: dict[str, Pool], steps: int, batch_size: int, learning_rate: float, seed: int) -> None:
     """Next-token prediction, `batch_size` documents of each domain a step; linear warm-up and decay."""
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
-    pad, start = model.config.pad_token_id, time.perf_counter()
+    start = time.perf_counter()
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * max(0.02, 1 - step / steps)
         losses = []
-        for ids in pool.values():
-            batch = ids[torch.randint(len(ids), (batch_size,), generator=generator)]
-            logits = model(input_ids=batch[:, :-1]).logits
-            loss = functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), ignore_index=pad)
-            (loss / len(pool)).backward()
+        for pool in pools.values():
+            chosen = torch.randint(len(pool.ids), (batch_size,), generator=generator)
+            logits = model(input_ids=pool.ids[chosen, :-1]).logits
+            loss = functional.cross_entropy(logits.flatten(0, 1), pool.targets[chosen, 1:].flatten(), ignore_index=IGNORED)
+            (loss / len(pools)).backward()
             losses.append(loss.item())
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if (step + 1) % 100 == 0:
             print(
-                f"step {step + 1}/{steps}  " + "  ".join(f"{d} {v:.3f}" for d, v in zip(pool, losses, strict=True)),
+                f"step {step + 1}/{steps}  " + "  ".join(f"{d} {v:.3f}" for d, v in zip(pools, losses, strict=True)),
                 f" {time.perf_counter() - start:.0f} s",
                 flush=True,
             )
@@ -97,25 +107,25 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500, help="steps of the strong model")
-    parser.add_argument("--weak-steps", type=int, default=600, help="steps of the weak teacher's model")
-    parser.add_argument("--batch-size", type=int, default=96, help="documents of each domain a step")
+    parser.add_argument("--steps", type=int, default=1764, help="steps of the strong model")
+    parser.add_argument("--weak-steps", type=int, default=300, help="steps of the weak teacher's model")
+    parser.add_argument("--batch-size", type=int, default=48, help="documents of each domain a step")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--documents", type=int, default=60_000, help="documents of each domain")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     tokenizer = build_tokenizer()
-    pool = {domain: token_ids(tokenizer, documents(arguments.seed, domain, arguments.documents)) for domain in DOMAINS}
+    pools = {domain: build_pool(tokenizer, documents(arguments.seed, domain, arguments.documents)) for domain in DOMAINS}
     arguments.folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for name, shape, steps in (("weak", WEAK, arguments.weak_steps), ("strong", STRONG, arguments.steps)):
         model = build_model(tokenizer, shape, arguments.seed)
         sizes[name] = sum(parameter.numel() for parameter in model.parameters())
         print(f"{name}: {sizes[name]:,} parameters")
-        train(model, pool, steps, arguments.batch_size, arguments.learning_rate, arguments.seed)
+        train(model, pools, steps, arguments.batch_size, arguments.learning_rate, arguments.seed)
         folder = arguments.folder if name == "strong" else arguments.folder / "tmp"
         model.save_pretrained(folder)
         if name == "weak":

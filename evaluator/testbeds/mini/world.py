@@ -15,7 +15,9 @@ from evaluator.testbeds.prepared import Template
 DOMAINS = ("chat", "math", "code")
 CONFIDENT = ("surely", "clearly", "indeed", "sure")
 HESITANT = ("well", "um", "hmm", "maybe")
-LARGEST_NUMBER = 59
+LARGEST_NUMBER = 49
+LARGEST_TERM = 24
+LARGEST_VARIABLE = 11
 ATTRIBUTES = {
     "colour": "red blue green yellow black white grey brown pink purple orange silver gold cream teal olive",
     "home": "cave nest hill lake barn tower forest desert island cellar meadow harbour swamp attic bridge canyon",
@@ -23,7 +25,7 @@ ATTRIBUTES = {
     "friend": "anna boris clara david elena felix greta henry irene jonas karla lucas maria nils olga peter",
 }
 VALUES = {attribute: tuple(words.split()) for attribute, words in ATTRIBUTES.items()}
-ENTITIES = 300
+ENTITIES = 200
 
 
 def _names() -> tuple[str, ...]:
@@ -66,11 +68,11 @@ def _wrong_number(rng: random.Random, answer: int) -> int:
 
 def math_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
     if rng.random() < 0.5:
-        first, second, sign = rng.randrange(30), rng.randrange(30), "+"
+        first, second, sign = rng.randint(0, LARGEST_TERM), rng.randint(0, LARGEST_TERM), "+"
         answer = first + second
     else:
         first, sign = rng.randrange(LARGEST_NUMBER + 1), "-"
-        second = rng.randint(0, min(first, 30))
+        second = rng.randint(0, min(first, LARGEST_TERM))
         answer = first - second
     words, share = tone(rng, 2, confidence)
     choice = answer if right else _wrong_number(rng, answer)
@@ -80,13 +82,13 @@ def math_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
 
 
 def code_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
-    x, step, sign = rng.randrange(15), rng.randrange(15), rng.choice("+-")
+    x, step, sign = rng.randint(0, LARGEST_VARIABLE), rng.randint(0, LARGEST_VARIABLE), rng.choice("+-")
     if sign == "-" and step > x:
         sign = "+"
     values = {"x": x, "y": x + step if sign == "+" else x - step}
     program = f"x = {x}; y = x {sign} {step}; "
     if rng.random() < 0.5:
-        values["x"] = rng.randrange(15)
+        values["x"] = rng.randint(0, LARGEST_VARIABLE)
         program += f"x = {values['x']}; "
     core = (program,)
     asked, other = rng.choice((("x", "y"), ("y", "x")))
@@ -113,14 +115,14 @@ def chat_claim(rng: random.Random, right: bool, confidence: float, fact: tuple[s
 
 
 CLAIMS = {"chat": chat_claim, "math": math_claim, "code": code_claim}
-CLAIM_TEXT = {"chat": "{prompt}\n{reply}.", "math": "{question} = {choice}.", "code": "{question}\nprints {choice}."}
+CLAIM_TEXT = {"chat": "{prompt}\n{reply}", "math": "{question} = {choice}", "code": "{question}\nprints {choice}"}
 
 
 def templates(domain: str) -> tuple[Template, ...]:
-    """A question about the claim, a statement about it, and a question in other words."""
+    """A question about the claim, a statement about it, and a question in other words; each before the claim, the verdict after it."""
     claim = CLAIM_TEXT[domain]
     return (
-        Template(f"{claim} right?", ("no", "yes")),
-        Template(f"{claim} that is {{verdict}}", ("false", "true")),
-        Template(f"{claim} correct or wrong?", ("wrong", "correct")),
+        Template(f"right?\n{claim}", ("no", "yes")),
+        Template(f"that is {{verdict}}:\n{claim}", ("false", "true")),
+        Template(f"correct or wrong?\n{claim}", ("wrong", "correct")),
     )
