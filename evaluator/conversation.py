@@ -258,7 +258,7 @@ class Conversation:
         gradients = session.backward(
             requests.float_array(message.arrays.get("gradients", np.zeros(0)), (len(rows), 2), "gradients")
         )
-        self._send(Message("gradients", message.number, {}, gradients))
+        self._send(Message("gradients", message.number, {"budget": self._budget.left}, gradients))
 
     def _on_session_step(self, message: Message) -> None:
         rate = requests.number(message.fields, "learning_rate", 0, 10)

@@ -106,13 +106,13 @@ class Student:
 class Session:
     """The primitives beneath `finetune`, for recipes with a training loop of their own (evolution strategies, say)."""
 
-    def __init__(self, channel: Channel, number: int, kind: str) -> None:
-        self._channel = channel
+    def __init__(self, task: Task, number: int, kind: str) -> None:
+        self._task = task
         self._number = number
         self._kind = kind
 
     async def _ask(self, verb: str, fields: dict | None = None, arrays: dict | None = None) -> Message:
-        return await self._channel.ask(f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {})
+        return await self._task._ask(f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {})
 
     async def forward(self, rows: Any, parameters: Sequence[dict[str, np.ndarray]] | None = None) -> np.ndarray:
         """Logits on `rows`: [b, 2] with the session's parameters, or [K, b, 2] for a list of K parameter sets, run as one batch."""
@@ -145,7 +145,7 @@ class Session:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._channel.tell("session.close", {"session": self._number}, {})
+        self._task._channel.tell("session.close", {"session": self._number}, {})
 
 
 class Task:
@@ -314,7 +314,7 @@ class _Opening:
 
     async def __aenter__(self) -> Session:
         answer = await self._task._ask("session.open", {"student": self._kind, "start": _number(self._start)}, {})
-        self._session = Session(self._task._channel, answer.number, self._kind)
+        self._session = Session(self._task, answer.number, self._kind)
         return self._session
 
     async def __aexit__(self, *exception: object) -> None:

@@ -275,7 +275,7 @@ class ForkServer:
             self._tell({"exited": number, "status": status})
 
     def _tell(self, answer: dict) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(json.dumps(answer).encode())
 
 

@@ -167,7 +167,9 @@ async def recipe(task):
     assert np.allclose(await task.predict(zero), prior, atol=1e-5)
     async with task.session(start=again) as s:
         parameters = await s.parameters()
+        before = task.budget
         logits = await s.forward(rows[:50])
+        assert task.budget < before
         many = await s.forward(rows[:50], [parameters, {k: v * 0 for k, v in parameters.items()}])
         assert np.allclose(many[0], logits, atol=1e-5) and np.abs(many[1]).max() == 0
         gradients = await s.backward(np.ones((50, 2)) / 50)
