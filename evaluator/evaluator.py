@@ -103,8 +103,7 @@ class Evaluator:
         if self._states.description.hidden_size <= SMALL_MODEL:
             torch.set_num_threads(1)
         self._states.progress = progress
-        for split in ("train", "fitness"):
-            self._states.get(split, self._states.layers[-1])
+        self._states.fill()
 
     def evaluate(self, trials: Sequence[Trial], students: Path | None = None) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.

@@ -94,6 +94,29 @@ class HiddenStates:
         margin = self._read(split, template, False, "margin")
         return np.stack([expit(-margin), expit(margin)], axis=1)
 
+    def fill(self, splits: tuple[str, ...] = ("train", "fitness")) -> None:
+        """Put into the cache whatever recipes can ask for on these splits, with `progress` over all texts that it lacks.
+
+        The pool is read under every template and both verdicts of a statement; other splits under those that students answer to.
+        """
+        variants = [
+            (split, number, swap)
+            for split in splits
+            for number, template in enumerate(self.testbed.templates)
+            for swap in ((False, True) if template.is_statement else (False,))
+            if split == "train" or number == 0 or self.has_prior(number)
+        ]
+        lacking = [one for one in variants if _open_whole(self.folder / f"{_variant(*one)}-tokens.npy") is None]
+        texts = 1 if self.testbed.kind == "single" else 2
+        done, total = 0, sum(self.testbed.sizes[split] * texts for split, _, _ in lacking)
+        told = self.progress
+        for variant in lacking:
+            if told is not None:
+                self.progress = lambda some, _, before=done: told(before + some, total)
+            self._read(*variant, "tokens")
+            done += self.testbed.sizes[variant[0]] * texts
+        self.progress = told
+
     def tokens(self, split: str) -> np.ndarray:
         """How many tokens the strong model reads for each row under template 0, [n] float32."""
         return self._read(split, 0, False, "tokens")
@@ -104,7 +127,7 @@ class HiddenStates:
         return self.testbed.templates[number]
 
     def _read(self, split: str, template: int, stated_swap: bool, what: str) -> np.ndarray:
-        variant = f"{split}-template{template}{'-swapped' if stated_swap else ''}"
+        variant = _variant(split, template, stated_swap)
         name = f"{variant}-{what}.npy"
         if name not in self._open:
             array = _open_whole(self.folder / name)
@@ -170,6 +193,10 @@ class HiddenStates:
         return EvaluatorError(
             f"cannot write the cache of hidden states in {self.folder}: {error.strerror}; free space or choose another folder."
         )
+
+
+def _variant(split: str, template: int, stated_swap: bool) -> str:
+    return f"{split}-template{template}{'-swapped' if stated_swap else ''}"
 
 
 def _open_whole(path: Path) -> np.ndarray | None:

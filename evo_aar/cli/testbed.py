@@ -65,7 +65,7 @@ def show(name: Name, strong: Strong = None, weak: Weak = None, as_json: Json = F
 def fetch(
     name: Annotated[str, typer.Argument(help="film: the one testbed whose data and model are downloaded.", show_default=False)],
 ) -> None:
-    """Download what a testbed is made from, and prepare it."""
+    """Download what a testbed is made from, prepare it, and compute its hidden states."""
     from evo_aar.errors import UsageError
     from evo_aar.testbeds import FILM
 
@@ -73,7 +73,9 @@ def fetch(
         raise UsageError(
             f"testbed fetch {name}: nothing of it is downloaded. Only film is; `evo-aar testbed prepare` makes the others."
         )
-    typer.echo(_ready(FILM, None, None))
+    path = _ready(FILM, None, None)
+    _fill(path)
+    typer.echo(path)
 
 
 @testbeds.command()
@@ -98,6 +100,21 @@ def _ready(name: str, strong: str | None, weak: str | None) -> Path:
     for line in warnings(path):
         console.print(tables.plain(line))
     return path
+
+
+def _fill(path: Path) -> None:
+    """Compute the hidden states that a search on this testbed reads, where the cache lacks them."""
+    from evaluator.hidden_states import HiddenStates
+    from evaluator.testbeds.prepared import Testbed
+    from evo_aar import tables
+    from evo_aar.places import cache_folder
+
+    with tables.progress(tables.notices()) as bar:
+        task = bar.add_task("hidden states", total=None)
+        states = HiddenStates(
+            Testbed.load(path), cache_folder(), progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+        states.fill()
 
 
 def _facts(path: Path) -> dict:
