@@ -354,6 +354,34 @@ def test_a_tracker_killed_in_the_middle_leaves_nothing_that_the_next_one_does_no
     assert everything(runs) == everything(demo[0])
 
 
+def test_who_dies_is_told_of_in_that_very_generation(runs):
+    search = SyntheticSearch(runs / "demo" / "search.sqlite")
+    tracker = tracked(runs, search.store)
+    for _ in range(3):
+        tracker.generation(search.store, search.advance())
+    died = {fate.individual for fate in search.store.generations.fates(kind="died") if fate.individual < f"g{fate.generation:03d}"}
+    last = search.store.generations.last()
+    died -= {identity for island in last.islands for identity in island.population}
+    found, _ = shown(runs)
+    assert died and {found[identity].data.tags["fate"] for identity in died} == {"died"}
+
+
+def test_a_search_whose_runs_are_deleted_while_it_goes_on_is_shown_again(runs):
+    said = []
+    search = SyntheticSearch(runs / "demo" / "search.sqlite")
+    tracker = tracked(runs, search.store, warn=said.append)
+    tracker.generation(search.store, search.advance())
+    found, client = shown(runs)
+    for key in ("search", "island-1"):
+        client.delete_run(found[key].info.run_id)
+    tracker.generation(search.store, search.advance())
+    tracker.generation(search.store, search.advance())
+    assert len(said) == 1
+    found, _ = shown(runs)
+    for key, parent in (("island-0", "search"), ("island-1", "search"), ("g000-i1-c00", "island-1"), ("g002-i1-c00", "island-1")):
+        assert found[key].data.tags["mlflow.parentRunId"] == found[parent].info.run_id
+
+
 def test_births_of_a_generation_that_has_not_ended_are_not_shown(runs):
     search = SyntheticSearch(runs / "demo" / "search.sqlite")
     search.advance()

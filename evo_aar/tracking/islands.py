@@ -104,7 +104,7 @@ def search_record(
     for role, _, fitness in final:
         if fitness:
             made += points(number, {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error})
-    lines = [f"Evolutionary search over weak-to-strong training recipes on **{escaped(str(settings.get('testbed', '')))}**, ", ""]
+    lines = [f"Evolutionary search over weak-to-strong training recipes on **{escaped(str(settings.get('testbed', '')))}**", ""]
     lines.append(bullet("state", "ended" if ended else f"generation {number} of {settings.get('generations', '?')} is on record"))
     lines.append(bullet("genealogy", "`lineage.html` among this run's artifacts; `pgr.svg` is PGR by generation"))
     if final:

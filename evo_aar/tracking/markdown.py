@@ -26,13 +26,15 @@ def code(text: str, language: str = "") -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    """A table; MLflow puts no space between columns, so the cells bring some."""
+    lines = [f"| {' | '.join(f'{cell}&nbsp;&nbsp;' for cell in cells)} |" for cells in (columns, *rows)]
+    lines.insert(1, "|" + " --- |" * len(columns))
+    return "\n".join(lines)
 
 
 def measured(fitness: Fitness | None) -> str:
     """Mean PGR, its standard error and the number of trials."""
     if fitness is None:
         return "none"
-    error = "" if fitness.standard_error is None else f" ± {fitness.standard_error:.3f}"
+    error = "" if fitness.standard_error is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{fitness.standard_error:.3f}"
     return f"{fitness.mean:.3f}{error} ({fitness.trials} trial{'s' if fitness.trials > 1 else ''})"

@@ -12,7 +12,7 @@ from population.jsontext import digest
 Link = Callable[[str], str]
 """From a run's key to a place in MLflow's user interface, for Markdown."""
 
-# Tags by which a run is found again. LOGGED is written last: a run that has its record's digest there is whole.
+# Tags by which a run is found again. LOGGED is written last: a run that has its record's digest (and its parent's) there is whole.
 IDENTITY, KEY, KIND, LOGGED = "search", "key", "kind", "logged"
 SEARCH = "search"
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"

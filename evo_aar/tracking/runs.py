@@ -13,8 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, RunRecord
+from population.jsontext import digest
 
-_NOTE = "mlflow.note.content"
+_NOTE, _PARENT = "mlflow.note.content", "mlflow.parentRunId"
 _PAGE = 1_000
 _BUSY_SECONDS = 10.0
 _ENDED = (FINISHED, FAILED)
@@ -75,7 +76,7 @@ class MlflowRuns:
             return
         tags = {**tags, IDENTITY: self._identity, KEY: key, KIND: kind, "mlflow.user": _user(), **_SOURCE}
         if parent is not None:
-            tags["mlflow.parentRunId"] = self._ids[parent]
+            tags[_PARENT] = self._ids[parent]
         start = int((started or time.time()) * 1000)
         self._remember(self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name))
 
@@ -84,17 +85,20 @@ class MlflowRuns:
         from mlflow.entities import Metric, Param, RunTag
 
         shown = {**record.tags, _NOTE: record.note}
+        if record.parent is not None:  # known by now, and another one where somebody deleted the parent's run
+            shown[_PARENT] = self._ids[record.parent]
         self.ensure(record.key, record.kind, record.name, record.parent, tags=shown)
         key, run = record.key, self._ids[record.key]
         if self._status[key] == KILLED:
             self.mark(key, RUNNING)
-        if self._tags[key].get(LOGGED) != record.digest:
+        logged = digest([record.digest, shown.get(_PARENT)])
+        if self._tags[key].get(LOGGED) != logged:
             self._write_artifacts(record)
             known = self._known_points(key)
             now = int(time.time() * 1000)
             metrics = [point for point in record.points if known.get((point.key, point.step)) != point.value]
             params = {name: value for name, value in record.params.items() if name not in self._params[key]}
-            tags = {**shown, LOGGED: record.digest}
+            tags = {**shown, LOGGED: logged}
             tags = {name: value for name, value in tags.items() if self._tags[key].get(name) != value}
             self._client.log_batch(
                 run,

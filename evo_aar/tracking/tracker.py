@@ -49,7 +49,8 @@ class Tracker:
 
     def pause(self) -> None:
         """Show the search as stopped; the next generation shows it as running again."""
-        self._try(self._stop)
+        if self._runs is not None:  # opening MLflow takes seconds, which who presses Ctrl-C shall not wait
+            self._try(self._stop)
 
     # ---- what may fail
 
