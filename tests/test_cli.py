@@ -134,7 +134,7 @@ FAILURES = {
         "invalid_request",
     ),
     "never ends": ("while True:\n    pass", "", "cpu_time"),
-    "takes too much memory": ("x = np.ones(1 << 40)\nreturn await task.finetune(task.weak_labels)", "import numpy as np", "memory"),
+    "takes too much memory": ("x = np.ones(3 << 27)\nreturn await task.finetune(task.weak_labels)", "import numpy as np", "memory"),
     "spends more than its budget": ("return await task.finetune(task.weak_labels, epochs=10_000)", "", "budget"),
     "raises an exception": ("raise ValueError('[bold]no[/bold]')", "", "exception"),
     "waits for nothing": ("await asyncio.sleep(1e6)", "import asyncio", "deadlock"),
@@ -150,6 +150,12 @@ def test_a_recipe_that_fails_has_a_reason_and_no_score(testbed, recipe, body, im
     assert (trial["status"], trial["reason"]) == ("failed", reason)
     assert trial["message"]
     assert trial["accuracy"] is None and trial["pgr"] is None and answer.json["pgr"] is None
+
+
+def test_the_limit_of_processor_time_is_the_one_asked_for(testbed, recipe):
+    path = recipe("while True:\n    pass")
+    answer = evo_aar("evaluate", path, "--testbed", testbed, "--seeds", 1, "--cpu-seconds", 1, "--workers", 1, "--json")
+    assert "its 1 s of processor time" in answer.json["trials"][0]["message"]
 
 
 def test_a_failure_is_told_as_it_is_with_its_line(testbed, recipe):
@@ -203,6 +209,7 @@ def test_a_recipe_file_has_to_be_there_and_be_text(testbed, tmp_path):
     ("options", "told"),
     [
         (("--testbed", "mini/poetry"), "--testbed mini/poetry: no such testbed or folder. Built in: mini/chat"),
+        (("--testbed", "mini/[math]"), "--testbed mini/[math]: no such testbed"),
         (("--testbed", "mini/math", "--strong", "gpt2"), "--strong and --weak go with a folder of files"),
         (("--testbed", "TESTBED", "--student", "tree"), "--student tree: give head or lora"),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from command import evo_aar
 from small_testbeds import small_testbed
+from store_examples import a_failure, a_trial, an_individual
 
 from evaluator.errors import EvaluatorError
 from evaluator.evaluator import Evaluator
@@ -15,9 +16,12 @@ from evaluator.saved import SavedStudent
 from evaluator.testbeds.prepared import Testbed, load_labels
 from evaluator.trial import Trial as Request
 from evaluator.workers import stop_workers
+from evo_aar.export.ancestry import ancestry
+from evo_aar.export.bundle import best
 from evo_aar.settings import SearchSettings
 from population.island import Generation, Island
 from population.store import Store
+from population.tables.generations import Fate
 
 SEEDS = 2
 
@@ -122,6 +126,32 @@ def test_a_childs_lineage_leads_to_seed_recipes_with_its_changes(runs, store, tm
     assert all(parent in card for parent in child.parents) and diff[-1] in card
 
 
+def test_a_crossovers_lineage_holds_both_sides_and_its_diff_is_against_the_first_parent(tmp_path):
+    with Store.create(tmp_path / "search.sqlite", {}) as store:
+        mother, father = (an_individual(island=island, source=f"A = {island}\n", source_hash=f"{island}") for island in (0, 1))
+        child = an_individual(generation=1, source="A = 2\n", source_hash="2", parents=(father.id, mother.id))
+        for one in (mother, father, child):
+            store.individuals.add(one)
+        store.trials.record(a_trial(source_hash="1", pgr=0.25))
+        store.trials.record(a_trial(source_hash="2", seed=7))
+        lineage = ancestry(store, child, "mini", [0])
+    assert [one.individual.id for one in lineage] == [child.id, father.id, mother.id]
+    assert lineage[0].diff.splitlines() == [f"--- {father.id}.py", f"+++ {child.id}.py", "@@ -1 +1 @@", "-A = 1", "+A = 2"]
+    assert [one.fitness and one.fitness.mean for one in lineage] == [None, 0.25, None]
+    assert [one.diff for one in lineage[1:]] == ["", ""]
+
+
+def test_the_crowned_one_is_the_best_even_where_another_looked_better(tmp_path):
+    with Store.create(tmp_path / "search.sqlite", {}) as store:
+        lucky, sound = an_individual(island=0), an_individual(island=1)
+        for one in (lucky, sound):
+            store.individuals.add(one)
+        store.generations.commit(Generation(0, (Island(0, (lucky.id,)),), {"best": lucky.id}))
+        assert best(store) == lucky
+        store.generations.add_fate(Fate(sound.id, 0, 1, "crowned"))
+        assert best(store) == sound
+
+
 def test_an_empty_folder_is_filled_and_leaves_nothing_beside_it(runs, store, tmp_path):
     (tmp_path / "here").mkdir()
     seed = store.individuals.all(generation=0)[1]
@@ -178,8 +208,6 @@ def test_another_testbed_than_the_searchs_is_refused_and_leaves_nothing(runs, te
 
 
 def test_a_recipe_that_failed_has_no_student(runs, testbed, tmp_path):
-    from store_examples import a_failure, an_individual
-
     with Store.create(
         tmp_path / "failed" / "search.sqlite", SearchSettings(testbed=str(testbed)).to_json(), {"testbed_hash": "t"}
     ) as store:
