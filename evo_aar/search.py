@@ -54,6 +54,7 @@ class Search:
         facts: Mapping,
         reporters: tuple[Reporter, ...] = (),
         also: Mapping[str, Trials] | None = None,
+        baselines: Mapping[str, float] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -62,6 +63,7 @@ class Search:
         self._facts = facts
         self._reporters = reporters
         self._also = dict(also or {})
+        self._baselines = dict(baselines or {})
         every = directions()
         self._directions: list[Direction] = [every[island % len(every)] for island in range(settings.islands)]
         self._seeds = search_seeds(settings.seed, settings.seeds)
@@ -314,6 +316,7 @@ class Search:
             "best_pgr": hall[0].estimate.mean if len(hall) else None,
             "best_se": hall[0].estimate.standard_error if len(hall) else None,
             "diversity": asdict(varied),
+            "baselines": self._baselines,
             "also": self._evaluate_also(kept),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from evo_aar.places import cache_folder, run_folder, store_path
 from evo_aar.progress import SearchProgress, finals_table, islands_table
 from evo_aar.search import Search
 from evo_aar.settings import SearchSettings
+from evo_aar.tables import plain
 from evo_aar.testbeds import prepared
 from evo_aar.tracking.tracker import Tracker
 from evo_aar.trials import Trials
@@ -54,7 +56,7 @@ class SearchSession:
             prepared(other)
         folder = run_folder(runs, name) if name else _free_folder(runs, settings)
         facts = {package: metadata.version(package) for package in PACKAGES}
-        facts |= {"python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
+        facts |= {"id": uuid.uuid4().hex, "python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
         store = Store.create(store_path(folder), settings.to_json(), facts)
         return cls(store, settings, folder=folder, workers=workers, device=device, console=console)
 
@@ -121,9 +123,13 @@ class SearchSession:
         )
         trials = Trials(self._store, evaluator, progress.trial)
         also = {name: Trials(self._store, self._evaluator(prepared(name)), progress.trial) for name in settings.also}
-        self._tracker = Tracker(self._folder.parent, self._store, self._folder.name, warn=self._console.print)
+        self._tracker = Tracker(
+            self._folder.parent, self._store, self._folder.name, warn=lambda line: self._console.print(plain(line))
+        )
         facts = {"layers": evaluator.layers, "has_prior": evaluator.has_prior}
-        return Search(self._store, settings, OfflineOperator(), trials, facts, (progress, self._tracker), also), trials
+        accuracies = {"weak": base.weak_accuracy, "ceiling": base.ceiling_accuracy, "majority": base.majority}
+        reporters = (progress, self._tracker)
+        return Search(self._store, settings, OfflineOperator(), trials, facts, reporters, also, accuracies), trials
 
     def _evaluator(self, path: Path) -> Evaluator:
         return Evaluator(

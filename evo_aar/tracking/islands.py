@@ -50,6 +50,8 @@ def search_points(generation: Generation, diversity: Mapping[int, float | None],
         values[f"diversity/island_{number}"] = value
     for name, value in summary.get("diversity", {}).items():
         values[f"diversity/{name}"] = value
+    for name, value in summary.get("baselines", {}).items():
+        values[f"baselines/{name}_accuracy"] = value
     for testbed, scores in summary.get("also", {}).items():
         known = [score for score in scores.values() if score is not None]
         values[f"also/{named(testbed)}"] = max(known) if known else None
