@@ -32,6 +32,7 @@ from evo_aar.evaluation import Setup
 from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
 from evo_aar.export.card import card
 from evo_aar.finals import crowned
+from evo_aar.session import PACKAGES
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import final_seeds, search_seeds
 from population.individual import Fitness, Individual, Trial
@@ -170,9 +171,7 @@ def _metrics(
         "spent_by_the_search": store.ledger.totals(),
         "settings": settings.to_json(),
         "versions": {
-            name: {"search": found, "export": metadata.version(name)}
-            for name, found in store.facts.items()
-            if name not in ("python", "testbed_hash")
+            name: {"search": store.facts[name], "export": metadata.version(name)} for name in PACKAGES if name in store.facts
         },
         "python": store.facts.get("python"),
     }
