@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from evo_aar.export.ancestry import Ancestor
 from evo_aar.tables import number, plus_minus
-from evo_aar.tracking.markdown import code, escaped, table
+from evo_aar.tracking.markdown import code, escaped
 
 EXPLANATION = (
     "PGR, the performance gap recovered: (student - weak) / (ceiling - weak), in accuracy. 0 is no better than the weak teacher, 1 is as "
@@ -42,7 +42,7 @@ def card(metrics: dict, lineage: Sequence[Ancestor]) -> str:
         "## Lineage",
         _lineage(lineage),
         "## Settings of the search",
-        table(("setting", "value"), [(escaped(name), _setting(value)) for name, value in metrics["settings"].items()]),
+        _table(("setting", "value"), [(escaped(name), _setting(value)) for name, value in metrics["settings"].items()]),
         "## Versions",
         _versions(metrics),
     ]
@@ -55,7 +55,7 @@ def _scores(metrics: dict) -> str:
         if metrics[own]:
             count = len(metrics[own]["seeds"])
             rows.append((f"{name} ({count})", _pgr(metrics[own]), _pgr(metrics[vanilla])))
-    return table(("fitness split", "PGR of this recipe", "PGR of vanilla fine-tuning"), rows)
+    return _table(("fitness split", "PGR of this recipe", "PGR of vanilla fine-tuning"), rows)
 
 
 def _pgr(fitness: dict | None) -> str:
@@ -77,7 +77,7 @@ def _trials(metrics: dict) -> str:
         (str(one["seed"]), number(one["accuracy"]), number(one["pgr"]), f"{one['tokens']:,}", "yes" if one["same_again"] else "no")
         for one in metrics["trials"]
     ]
-    return table(("seed", "accuracy", "PGR", "tokens", "trained again for this export: same student"), rows)
+    return _table(("seed", "accuracy", "PGR", "tokens", "trained again for this export: same student"), rows)
 
 
 def _commands(metrics: dict) -> str:
@@ -118,7 +118,7 @@ def _lineage(lineage: Sequence[Ancestor]) -> str:
         score = plus_minus(fitness.mean, fitness.standard_error) if fitness else "failed or not tried"
         parents = ", ".join(individual.parents) or "none"
         rows.append((individual.id, parents, escaped(individual.operator), score, escaped(individual.idea), files))
-    listed = table(("individual", "parents", "operator", "PGR ± SE", "idea", "files"), rows)
+    listed = _table(("individual", "parents", "operator", "PGR ± SE", "idea", "files"), rows)
     if not lineage[0].diff:
         return f"{listed}\n\nIt is a seed recipe: nothing was changed."
     return f"{listed}\n\nWhat it changed of its first parent:\n\n{code(lineage[0].diff.rstrip(), 'diff')}"
@@ -127,4 +127,8 @@ def _lineage(lineage: Sequence[Ancestor]) -> str:
 def _versions(metrics: dict) -> str:
     rows = [("Python", metrics["python"] or "", "")]
     rows += [(name, found["search"], found["export"]) for name, found in metrics["versions"].items()]
-    return table(("", "the search", "this export"), [tuple(escaped(cell) for cell in row) for row in rows])
+    return _table(("", "the search", "this export"), [tuple(escaped(cell) for cell in row) for row in rows])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
