@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class SearchSession:
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
         check_device(device)
+        if Path(settings.testbed).is_dir():  # a run can be resumed from another folder
+            settings = replace(settings, testbed=str(Path(settings.testbed).resolve()))
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         for other in settings.also:
             prepared(other)

@@ -148,7 +148,7 @@ def test_the_tokenizer_knows_every_word_and_a_verdict_is_one_token():
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     for domain in DOMAINS:
         texts = [side for row in generate(domain, "sealed")[0] for template in templates(domain) for side in template.render(row)]
-        ids = tokenizer([*texts, *(document.text for document in documents(1, domain, 2000))])["input_ids"]
+        ids = tokenizer([*texts, *(document.text for document in documents(1, domain, 2000, 0.5))])["input_ids"]
         assert all(tokenizer.unk_token_id not in row and row[0] == tokenizer.bos_token_id for row in ids)
         assert max(map(len, ids)) <= 64
         for template in templates(domain):
@@ -157,7 +157,7 @@ def test_the_tokenizer_knows_every_word_and_a_verdict_is_one_token():
 
 def test_the_corpus_is_the_same_every_time_and_does_not_touch_global_randomness():
     state = random.getstate()
-    assert documents(3, "math", 50) == documents(3, "math", 50) != documents(4, "math", 50)
+    assert documents(3, "math", 50, 0.5) == documents(3, "math", 50, 0.5) != documents(4, "math", 50, 0.5)
     assert random.getstate() == state
 
 

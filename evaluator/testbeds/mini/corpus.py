@@ -1,6 +1,8 @@
 """What the decoders of `mini` read: claims, followed by what somebody says about them.
 
-A judge's verdict is rarely wrong; the correction that follows never is. The tone tells nothing here.
+Experts are rarely wrong. Laymen know the answer now and then, and otherwise believe what is said confidently. Each are asked in wordings of
+their own, and the testbed asks as one asks laymen: the model knows better than what it says there, as a model that imitates people would. The
+tone tells nothing about the truth here.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from evaluator.testbeds.mini.world import (
     VALUES,
     Claim,
     chat_claim,
+    experts,
     templates,
 )
 
 SHARE_RIGHT = 0.6
 ZIPF = 0.6  # facts about a few names are told often, about most seldom
-AGREES_IF_RIGHT, AGREES_IF_WRONG = 0.97, 0.05  # the judges err now and then
+AGREES_IF_RIGHT, AGREES_IF_WRONG = 0.97, 0.05  # those who know err now and then
+KNOWING = {"chat": 0.4, "math": 0.2, "code": 0.2}  # how often a layman knows
 WORDS = "x y print prints is of right that correct or wrong yes no true false agreed disagreed it"
 _NAME_WEIGHTS = [1 / (rank + 1) ** ZIPF for rank in range(len(NAMES))]
 
@@ -41,12 +45,13 @@ class Document(NamedTuple):
     text: str
 
 
-def document(rng: random.Random, domain: str) -> Document:
-    """One claim with a verdict and, where the claim is wrong, its correction."""
+def document(rng: random.Random, domain: str, laymen: float) -> Document:
+    """One claim with a verdict and, where the claim is wrong, its correction. `laymen`: the probability that a layman judges."""
     claim = _claim(rng, domain)
-    number = rng.randrange(3)
-    template = templates(domain)[number]
-    agrees = rng.random() < (AGREES_IF_RIGHT if claim.right else AGREES_IF_WRONG)
+    asked = rng.random() < laymen
+    template = rng.choice((templates if asked else experts)(domain))
+    knows = not asked or rng.random() < KNOWING[domain]
+    agrees = rng.random() < (AGREES_IF_RIGHT if (claim.right if knows else claim.confident) else AGREES_IF_WRONG)
     if template.is_statement:
         says_true = rng.random() < 0.5
         asserted = template.pattern.format(verdict=template.verdicts[says_true], **claim.fields)
@@ -57,10 +62,10 @@ def document(rng: random.Random, domain: str) -> Document:
     return Document(given, f"{asserted} {verdict}{'.' if claim.right else f', it is {claim.answer}.'}")
 
 
-def documents(seed: int, domain: str, count: int) -> list[Document]:
+def documents(seed: int, domain: str, count: int, laymen: float) -> list[Document]:
     """`count` documents; the same seed gives the same ones, on every machine."""
     rng = random.Random(f"{seed}/{domain}")
-    return [document(rng, domain) for _ in range(count)]
+    return [document(rng, domain, laymen) for _ in range(count)]
 
 
 def vocabulary() -> list[str]:

@@ -33,10 +33,10 @@ class Knobs:
     cue: float
     weak_labels: int
     weak_strength: float = 0.01
-    profile: Profile = field(default_factory=lambda: Profile(layers=(1, 2, 3, 4), head_layers=(4,)))
+    profile: Profile = field(default_factory=lambda: Profile(layers=(1, 2, 3, 4), head_layers=(4,), trainable_layers=1))
 
 
-KNOBS = {"chat": Knobs(0.65, 600), "math": Knobs(0.68, 600), "code": Knobs(0.68, 600)}
+KNOBS = {"chat": Knobs(0.72, 600, 0.003), "math": Knobs(0.68, 600), "code": Knobs(0.68, 600)}
 
 
 def split_of(core: tuple) -> str:
@@ -59,7 +59,8 @@ def _single(rng: random.Random, domain: str, split: str, label: int, cue: float)
 
 def _pair(rng: random.Random, split: str, label: int, cue: float) -> tuple[dict[str, str], tuple]:
     fact = rng.choice(_facts_of(split))
-    right, wrong = chat_claim(rng, True, cue, fact), chat_claim(rng, False, 1 - cue, fact)
+    fits = rng.random() < cue  # one reply is confident and the other hesitant, so that the tone always takes sides
+    right, wrong = chat_claim(rng, True, float(fits), fact), chat_claim(rng, False, float(not fits), fact)
     first, second = (right, wrong) if label else (wrong, right)
     return {"prompt": right.fields["prompt"], "first": first.fields["reply"], "second": second.fields["reply"]}, fact
 

@@ -1,7 +1,7 @@
 """Pretrain the decoders of `mini`: `python -m evaluator.testbeds.mini.pretrain`, one command, from nothing to `weights/`.
 
-The strong model is a Llama of 0.5 million parameters, the weak teacher's eyes a far smaller one. Both read the same corpus
-(corpus.py). Float32, everything seeded. Another processor, version or number of
+The strong model is a Llama of 0.5 million parameters: first it reads experts alone, then experts and laymen (corpus.py). The weak teacher's
+eyes are a far smaller model, which reads the latter. Float32, everything seeded. Another processor, version or number of
 threads rounds differently, which some hundred steps amplify: it gives another model, more or less advanced.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import platform
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -107,32 +109,38 @@ def train(model: LlamaForCausalLM, pools: dict[str, Pool], steps: int, batch_siz
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1764, help="steps of the strong model")
+    parser.add_argument("--steps", type=int, default=1764, help="steps of the strong model on experts")
+    parser.add_argument("--mixed-steps", type=int, default=600, help="its steps on experts and laymen, afterwards")
+    parser.add_argument("--laymen", type=float, default=0.6, help="share of laymen in the latter")
     parser.add_argument("--weak-steps", type=int, default=300, help="steps of the weak teacher's model")
     parser.add_argument("--batch-size", type=int, default=48, help="documents of each domain a step")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--mixed-learning-rate", type=float, default=1e-3)
     parser.add_argument("--documents", type=int, default=60_000, help="documents of each domain")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     tokenizer = build_tokenizer()
-    pools = {domain: build_pool(tokenizer, documents(arguments.seed, domain, arguments.documents)) for domain in DOMAINS}
+    seed, size = arguments.seed, arguments.batch_size
+    experts, everyone = (
+        {domain: build_pool(tokenizer, documents(seed, domain, arguments.documents, laymen)) for domain in DOMAINS}
+        for laymen in (0.0, arguments.laymen)
+    )
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    for name, shape, steps in (("weak", WEAK, arguments.weak_steps), ("strong", STRONG, arguments.steps)):
-        model = build_model(tokenizer, shape, arguments.seed)
-        sizes[name] = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{name}: {sizes[name]:,} parameters")
-        train(model, pools, steps, arguments.batch_size, arguments.learning_rate, arguments.seed)
-        folder = arguments.folder if name == "strong" else arguments.folder / "tmp"
-        model.save_pretrained(folder)
-        if name == "weak":
-            for file, target in (("model.safetensors", "weak.safetensors"), ("config.json", "weak.json")):
-                (folder / file).replace(arguments.folder / target)
-            (folder / "generation_config.json").unlink(missing_ok=True)
-            folder.rmdir()
+    weak, strong = (build_model(tokenizer, shape, seed) for shape in (WEAK, STRONG))
+    train(weak, everyone, arguments.weak_steps, size, arguments.learning_rate, seed)
+    train(strong, experts, arguments.steps, size, arguments.learning_rate, seed)
+    train(strong, everyone, arguments.mixed_steps, size, arguments.mixed_learning_rate, seed + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        weak.save_pretrained(folder)
+        for file, target in (("model.safetensors", "weak.safetensors"), ("config.json", "weak.json")):
+            shutil.copyfile(Path(folder) / file, arguments.folder / target)
+    strong.save_pretrained(arguments.folder)
+    sizes = {
+        name: sum(parameter.numel() for parameter in model.parameters()) for name, model in (("weak", weak), ("strong", strong))
+    }
     tokenizer.save_pretrained(arguments.folder)
     write_source(arguments, sizes)
 

@@ -49,13 +49,13 @@ class Claim:
     core: tuple
     answer: str
     right: bool
-    confident: float  # share of confident words in the tone
+    confident: bool  # whether the last word of the tone is
 
 
-def tone(rng: random.Random, count: int, confidence: float) -> tuple[str, float]:
-    """`count` filler words, each confident with probability `confidence`, and the share of confident ones."""
+def tone(rng: random.Random, count: int, confidence: float) -> tuple[str, bool]:
+    """`count` filler words, each confident with probability `confidence`, and whether the last one is."""
     chosen = [rng.random() < confidence for _ in range(count)]
-    return " ".join(rng.choice(CONFIDENT if is_confident else HESITANT) for is_confident in chosen), sum(chosen) / count
+    return " ".join(rng.choice(CONFIDENT if is_confident else HESITANT) for is_confident in chosen), chosen[-1]
 
 
 def _wrong_number(rng: random.Random, answer: int) -> int:
@@ -74,11 +74,11 @@ def math_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
         first, sign = rng.randrange(LARGEST_NUMBER + 1), "-"
         second = rng.randint(0, min(first, LARGEST_TERM))
         answer = first - second
-    words, share = tone(rng, 2, confidence)
+    words, confident = tone(rng, 2, confidence)
     choice = answer if right else _wrong_number(rng, answer)
     fields = {"question": f"{words}: {first} {sign} {second}", "choice": str(choice)}
     operands = tuple(sorted((first, second))) if sign == "+" else (first, second)
-    return Claim(fields, (sign, *operands), str(answer), right, share)
+    return Claim(fields, (sign, *operands), str(answer), right, confident)
 
 
 def code_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
@@ -100,8 +100,9 @@ def code_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
         choice = _wrong_number(rng, answer)
     else:
         choice = values[other]
-    words, share = tone(rng, 3, confidence)
-    return Claim({"question": f"# {words}\n{program}", "choice": str(choice)}, core, str(answer), right, share)
+    words, confident = tone(rng, 3, confidence)
+    fields = {"question": f"# {words}\n{program}", "choice": str(choice)}
+    return Claim(fields, core, str(answer), right, confident)
 
 
 def chat_claim(rng: random.Random, right: bool, confidence: float, fact: tuple[str, str] | None = None) -> Claim:
@@ -109,20 +110,30 @@ def chat_claim(rng: random.Random, right: bool, confidence: float, fact: tuple[s
     name, attribute = fact or (rng.choice(NAMES), rng.choice(tuple(VALUES)))
     answer = FACTS[name, attribute]
     choice = answer if right else rng.choice([value for value in VALUES[attribute] if value != answer])
-    words, share = tone(rng, 2, confidence)
+    words, confident = tone(rng, 2, confidence)
     fields = {"prompt": f"{attribute} of {name}?", "reply": f"{words} {choice}"}
-    return Claim(fields, (name, attribute), answer, right, share)
+    return Claim(fields, (name, attribute), answer, right, confident)
 
 
 CLAIMS = {"chat": chat_claim, "math": math_claim, "code": code_claim}
 CLAIM_TEXT = {"chat": "{prompt}\n{reply}", "math": "{question} = {choice}", "code": "{question}\nprints {choice}"}
 
 
-def templates(domain: str) -> tuple[Template, ...]:
-    """A question about the claim, a statement about it, and a question in other words; each before the claim, the verdict after it."""
+def experts(domain: str) -> tuple[Template, ...]:
+    """How experts are asked, in the corpus alone: before the claim the question, after it the verdict."""
     claim = CLAIM_TEXT[domain]
     return (
         Template(f"right?\n{claim}", ("no", "yes")),
         Template(f"that is {{verdict}}:\n{claim}", ("false", "true")),
         Template(f"correct or wrong?\n{claim}", ("wrong", "correct")),
+    )
+
+
+def templates(domain: str) -> tuple[Template, ...]:
+    """How laymen are asked, in the corpus and by the testbed: a question, a statement, and a question in other words."""
+    claim = CLAIM_TEXT[domain]
+    return (
+        Template(f"yes or no?\n{claim}", ("no", "yes")),
+        Template(f"it is {{verdict}}:\n{claim}", ("false", "true")),
+        Template(f"true or false?\n{claim}", ("false", "true")),
     )
