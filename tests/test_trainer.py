@@ -88,7 +88,7 @@ def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer):
     (ours,) = run(trainer, [spec])
     own = {name: value.clone().requires_grad_() for name, value in spec.model.initial_parameters(spec.seed).items()}
     optimiser = torch.optim.AdamW(own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay, betas=adamw.BETAS)
-    features = spec.model._features.of("train")
+    features = spec.model.features.of("train")
     for step, batch in enumerate(spec.positions()):
         hidden = torch.relu(features[spec.rows[batch]] @ own["weight_1"] + own["bias_1"])
         logits = hidden @ own["weight_2"] + own["bias_2"]

@@ -1,5 +1,6 @@
 """The protocol: whatever is sent arrives, however the bytes are cut; whatever is no message ends the connection with a reason."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -14,13 +15,18 @@ json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)
     | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
 arrays = st.sampled_from(["float32", "float64", "int64", "bool"]).flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+    # no subnormal numbers: a trainer in the same process flushes them to zero
+    lambda dtype: hnp.arrays(
+        dtype,
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+        elements={"allow_subnormal": False} if dtype.startswith("float") else None,
+    )
 )
 messages = st.builds(
     Message,
@@ -59,10 +65,8 @@ def test_messages_arrive_as_they_were_sent_however_the_bytes_are_cut(sent, cuts)
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_random_bytes_are_refused_or_waited_on_and_never_a_message(data):
-    try:
+    with contextlib.suppress(WireError):
         assert list(Decoder().feed(data)) == []
-    except WireError:
-        pass
 
 
 @settings(max_examples=300, deadline=None)
