@@ -2,8 +2,8 @@
 
     python benchmarks/testbeds.py [--seeds 5] [--workers 2] [--students head,lora] [--domains chat,math,code] [--write docs/FILE.md]
 
-Prints Markdown tables and, where both kinds of student were run, the rank correlation between them. On two cores the heads take some
-minutes, LoRA the better part of an hour.
+Prints Markdown tables and, where both kinds of student were run, the rank correlation between them. LoRA takes many
+times as long as heads.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluator.evaluator import Evaluator, Result
+from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.trial import Trial as Request
 from evo_aar import tables
 from evo_aar.errors import UsageError
 from evo_aar.places import cache_folder
 from evo_aar.testbeds import prepared, warnings
-from population.individual import FAILED, OK, Fitness, Trial
+from evo_aar.trials import on_record
+from population.individual import Fitness, Trial
 from recipes.errors import RecipeError
 from recipes.source import RecipeFile, validate
 
@@ -96,26 +97,6 @@ def run_trials(evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int
         for result in bar.track(evaluator.evaluate(requests), total=len(requests), description="trials"):
             found[result.trial.source, result.trial.seed] = on_record(result, evaluator.testbed.content_hash)
     return {source: [found[source, seed] for seed in seeds] for source in sources}
-
-
-def on_record(result: Result, testbed: str) -> Trial:
-    """A result as a search would have it on record."""
-    outcome = result.outcome
-    return Trial(
-        source_hash=result.trial.source_hash,
-        testbed=testbed,
-        seed=result.trial.seed,
-        fidelity=result.trial.fidelity,
-        status=OK if outcome.ok else FAILED,
-        reason=outcome.reason,
-        message=outcome.message,
-        accuracy=result.accuracy,
-        pgr=result.pgr,
-        tokens=outcome.tokens,
-        seconds=outcome.seconds,
-        history=outcome.history,
-        pool=outcome.pool,
-    )
 
 
 def default_workers() -> int:

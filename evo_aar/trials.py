@@ -77,22 +77,7 @@ class Trials:
             self._record(result, wanted[result.trial.source_hash, result.trial.seed])
 
     def _record(self, result: Result, candidate: Candidate) -> None:
-        outcome = result.outcome
-        trial = Trial(
-            source_hash=candidate.source_hash,
-            testbed=self.testbed,
-            seed=result.trial.seed,
-            fidelity=result.trial.fidelity,
-            status=OK if outcome.ok else FAILED,
-            reason=outcome.reason,
-            message=outcome.message,
-            accuracy=result.accuracy,
-            pgr=result.pgr,
-            tokens=outcome.tokens,
-            seconds=outcome.seconds,
-            history=outcome.history,
-            pool=outcome.pool,
-        )
+        trial = on_record(result, self.testbed)
         account = {"island": candidate.island, "generation": candidate.generation, "operator": candidate.operator}
         with self._store.transaction():
             if self._store.trials.record(trial):
@@ -103,3 +88,23 @@ class Trials:
         self._known.pop(candidate.source_hash, None)
         self._evaluator.forget(result.trial)
         self._on_trial(trial)
+
+
+def on_record(result: Result, testbed: str) -> Trial:
+    """A result as a search would have it on record."""
+    outcome = result.outcome
+    return Trial(
+        source_hash=result.trial.source_hash,
+        testbed=testbed,
+        seed=result.trial.seed,
+        fidelity=result.trial.fidelity,
+        status=OK if outcome.ok else FAILED,
+        reason=outcome.reason,
+        message=outcome.message,
+        accuracy=result.accuracy,
+        pgr=result.pgr,
+        tokens=outcome.tokens,
+        seconds=outcome.seconds,
+        history=outcome.history,
+        pool=outcome.pool,
+    )

@@ -1,11 +1,20 @@
 """Testbeds that tests share, prepared once a session, in a cache of the session's own."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test machines' cores must not make two roundings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def subnormal_numbers():
+    """A trainer flushes subnormal numbers to zero for its whole process; hypothesis refuses to draw floats there."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
