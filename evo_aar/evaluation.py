@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -97,11 +96,6 @@ def run_trials(evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int
         for result in bar.track(evaluator.evaluate(requests), total=len(requests), description="trials"):
             found[result.trial.source, result.trial.seed] = on_record(result, evaluator.testbed.content_hash)
     return {source: [found[source, seed] for seed in seeds] for source in sources}
-
-
-def default_workers() -> int:
-    """As many workers as there are processors to use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitness_json(trials: Sequence[Trial]) -> dict | None:

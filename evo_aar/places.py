@@ -1,4 +1,4 @@
-"""Where things lie: runs in the folder that the user names, caches in the user's cache folder."""
+"""What the machine offers: where runs and caches lie, and how many workers it has room for."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def store_path(folder: Path) -> Path:
 def tracking_uri(runs: Path) -> str:
     """MLflow's database for all runs of a folder."""
     return f"sqlite:///{(runs / 'mlflow.db').absolute()}"
+
+
+def default_workers() -> int:
+    """As many workers as there are processors to use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

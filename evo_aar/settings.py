@@ -28,7 +28,6 @@ class SearchSettings:
     migrate_every: int = 2
     final_seeds: int = 8
     seed: int = 0
-    operator: str = "offline"
     also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

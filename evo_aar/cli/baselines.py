@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.options import Device, Json, Strong, Student, Testbed, Weak, Workers
+from evo_aar.places import default_workers
 
 
 def baselines(
@@ -31,7 +32,7 @@ def baselines(
     from recipes.directions import baseline_sources
     from recipes.source import idea
 
-    setup = evaluation.Setup(testbed, strong, weak, student, workers or evaluation.default_workers(), device)
+    setup = evaluation.Setup(testbed, strong, weak, student, workers or default_workers(), device)
     sources = baseline_sources()
     with setup.evaluator(tables.notices()) as evaluator:
         found = evaluation.run_trials(evaluator, list(sources.values()), range(seeds), tables.notices())

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.options import CpuSeconds, Device, Json, Strong, Student, Testbed, Weak, Workers
+from evo_aar.places import default_workers
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     from evo_aar.cli import trial_tables
 
     file = evaluation.read_recipe(recipe)
-    setup = evaluation.Setup(testbed, strong, weak, student, workers or evaluation.default_workers(), device, cpu_seconds)
+    setup = evaluation.Setup(testbed, strong, weak, student, workers or default_workers(), device, cpu_seconds)
     with setup.evaluator(tables.notices()) as evaluator:
         wanted = range(first_seed, first_seed + seeds)
         trials = evaluation.run_trials(evaluator, [file.source], wanted, tables.notices())[file.source]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Weak
+from evo_aar.places import default_workers
 from evo_aar.settings import SearchSettings
 
 DEFAULTS = SearchSettings(testbed="mini/math")
+CORES = default_workers()
 Workers = Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")]
 MaxTrials = Annotated[
     int | None, typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials.")
 ]
 MaxHours = Annotated[float | None, typer.Option(help="Stop cleanly before the generation that would begin past this many hours.")]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def evolve(
