@@ -37,9 +37,9 @@ def run(store: Store, settings: SearchSettings, trials: Trials) -> None:
         ("seed", [one for one in everyone if not one.parents]),
         ("child", [one for one in everyone if one.parents]),
     ):
-        shortlist = _ranked(group, trials)[:SHORTLIST]
+        shortlist = _ranked(group, trials, settings.seeds)[:SHORTLIST]
         trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
-        chosen[role] = _ranked([one.individual for one in shortlist], trials)[:1]
+        chosen[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)[:1]
     vanilla = baseline_sources()["vanilla"]
     entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
     entries += [
@@ -92,9 +92,9 @@ def lead(ahead: Finalist, behind: Finalist) -> str:
     return f"{difference.mean:+.3f} ± {difference.standard_error:.3f} over {difference.pairs} paired seeds"
 
 
-def _ranked(individuals: list[Individual], trials: Trials) -> list[Contender]:
+def _ranked(individuals: list[Individual], trials: Trials, seeds: int) -> list[Contender]:
     groups = {one.id: trials.of(one.source_hash) for one in individuals}
     deviation = pooled_deviation(groups.values())
     unique = {one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)}.values()
-    made = [contender(one, groups[one.id], deviation) for one in unique]
+    made = [contender(one, groups[one.id], deviation, seeds) for one in unique]
     return best([one for one in made if one is not None], len(made))

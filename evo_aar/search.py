@@ -14,6 +14,7 @@ from deap import tools
 
 from evo_aar.births import Birth, Nursery
 from evo_aar.operators.base import Operator
+from evo_aar.racing import Race
 from evo_aar.selection import Contender, best, contender, pooled_deviation, survivors
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import Candidate, Trials, fresh_seeds, search_seeds
@@ -114,7 +115,7 @@ class Search:
             for island, direction in enumerate(self._directions)
             for birth in nursery.propose(island, direction, self._settings.children, self._facts)
         ]
-        final = self._mended(nursery, births)
+        final = self._mended(nursery, births, self._race(living))
         born: dict[int, list[str]] = {island: [] for island in living}
         fates, seen = [], set(known)
         with self._store.transaction():
@@ -138,23 +139,24 @@ class Search:
                 seen.add(individual.source_hash)
         return born, fates
 
-    def _mended(self, nursery: Nursery, births: list[Birth]) -> list[Birth]:
+    def _mended(self, nursery: Nursery, births: list[Birth], race: Race | None) -> list[Birth]:
         """The births after their trials, and after failures went back to their operator a bounded number of times."""
         for attempt in range(REPAIRS + 1):
-            self._trials.ensure(
-                [
-                    Candidate(
-                        birth.proposal.source,
-                        birth.source_hash,
-                        birth.context.island,
-                        birth.context.generation,
-                        birth.proposal.operator,
-                    )
-                    for birth in births
-                    if birth.attempt == attempt
-                ],
-                self._seeds,
-            )
+            candidates = [
+                Candidate(
+                    birth.proposal.source,
+                    birth.source_hash,
+                    birth.context.island,
+                    birth.context.generation,
+                    birth.proposal.operator,
+                )
+                for birth in births
+                if birth.attempt == attempt
+            ]
+            if race is not None:
+                race.run(self._trials, candidates)
+            else:
+                self._trials.ensure(candidates, self._seeds)
             if attempt == REPAIRS:
                 break
             mended = []
@@ -163,6 +165,12 @@ class Search:
                 mended.append((nursery.repair(birth, failed[0]) if failed else None) or birth)
             births = mended
         return births
+
+    def _race(self, living: Mapping[int, list[Contender]]) -> Race | None:
+        if not self._settings.race:
+            return None
+        incumbents = {island: [self._trials.of(one.individual.source_hash) for one in ones] for island, ones in living.items()}
+        return Race(incumbents, self._settings.population, self._seeds)
 
     # ---- who lives
 
@@ -187,7 +195,10 @@ class Search:
         for island in sorted(before):
             alive = {one.id for one in kept[island]}
             for identity in [one.id for one in before[island]] + born[island]:
-                fates.append(Fate(identity, number, island, "survived" if identity in alive else "died"))
+                lives = identity in alive
+                fates.append(
+                    Fate(identity, number, island, "survived" if lives else "died", "" if lives else self._raced_out(identity))
+                )
         self._post_findings(number, before, kept)
         islands = tuple(Island(island, tuple(one.id for one in kept[island]), self._archive(island)) for island in sorted(kept))
         summary = self._summary(number, kept, born, fates)
@@ -263,12 +274,16 @@ class Search:
             (f"{trial.reason}: {trial.message}" for trial in self._trials.of(individual.source_hash) if not trial.ok), "no trial"
         )
 
+    def _raced_out(self, identity: str) -> str:
+        tried = len(self._trials.of(self._store.individuals.get(identity).source_hash))
+        return f"raced out after {tried} of {len(self._seeds)} seeds" if tried < len(self._seeds) else ""
+
     def _deviation(self) -> float:
         return pooled_deviation([self._trials.of(digest) for digest in sorted(self._store.individuals.source_hashes())])
 
     def _contenders(self, ids: list[str], deviation: float) -> list[Contender]:
         individuals = [self._store.individuals.get(identity) for identity in ids]
-        made = [contender(one, self._trials.of(one.source_hash), deviation) for one in individuals]
+        made = [contender(one, self._trials.of(one.source_hash), deviation, len(self._seeds)) for one in individuals]
         return [one for one in made if one is not None]
 
     def _living(self, number: int) -> dict[int, list[Contender]]:

@@ -54,10 +54,10 @@ def pooled_deviation(groups: Iterable[Sequence[Trial]]) -> float:
     return math.sqrt(squares / freedom) if freedom else 0.0
 
 
-def contender(individual: Individual, trials: Sequence[Trial], deviation: float) -> Contender | None:
-    """The individual as a contender, or None where it has no fitness."""
+def contender(individual: Individual, trials: Sequence[Trial], deviation: float, seeds: int) -> Contender | None:
+    """The individual as a contender, or None where it has no fitness, or was tried on fewer than `seeds` seeds: it was raced out."""
     estimate = Fitness.of(trials)
-    if estimate is None:
+    if estimate is None or estimate.trials < seeds:
         return None
     made = Contender(individual, estimate, behaviour(trials))
     made.fitness.values = (estimate.mean - deviation / math.sqrt(estimate.trials),)

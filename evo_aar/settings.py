@@ -12,7 +12,7 @@ class SearchSettings:
     """Everything that the outcome of a search is a function of, given its testbed.
 
     `population`: how many individuals live on an island; `children`: how many are born there in a generation; `seeds`: trials per
-    recipe; `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are
+    recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are
     compared; `also`: testbeds on which each generation's elites are evaluated too, logged and never selected on.
     """
 
@@ -25,6 +25,7 @@ class SearchSettings:
     children: int = 4
     generations: int = 3
     seeds: int = 3
+    race: bool = True
     migrate_every: int = 2
     final_seeds: int = 8
     seed: int = 0

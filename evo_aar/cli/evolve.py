@@ -29,6 +29,9 @@ def evolve(
     children: Annotated[int, typer.Option(help="Births on an island in a generation.")] = DEFAULTS.children,
     generations: Annotated[int, typer.Option(help="Generations after the seed recipes.")] = DEFAULTS.generations,
     seeds: Annotated[int, typer.Option(help="Trials of a recipe, paired by seed across recipes.")] = DEFAULTS.seeds,
+    race: Annotated[
+        bool, typer.Option(help="Spare children the rest of their seeds once every incumbent of a full island is ahead of them.")
+    ] = DEFAULTS.race,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds on which the finalists are compared.")] = DEFAULTS.final_seeds,
     migrate_every: Annotated[
         int, typer.Option(help="Generations between migrations on the ring; 0 for none.")
@@ -53,7 +56,7 @@ def evolve(
 
     settings = SearchSettings(
         testbed=testbed, strong=strong, weak=weak, student=student, islands=islands, population=population, children=children,
-        generations=generations, seeds=seeds, migrate_every=migrate_every, final_seeds=final_seeds, seed=seed,
+        generations=generations, seeds=seeds, race=race, migrate_every=migrate_every, final_seeds=final_seeds, seed=seed,
         also=tuple(name for name in also.split(",") if name),
     )  # fmt: skip
     with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=output()) as session:

@@ -1,0 +1,117 @@
+"""Racing spares trials of children that would not have lived, and nothing that was raced out lives, is kept or is crowned."""
+
+import numpy as np
+import pytest
+from command import evo_aar
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_testbeds import small_testbed
+
+from evo_aar.racing import CRITICAL, Race, paired_deviation, rungs
+from evo_aar.selection import contender
+from evo_aar.trials import Candidate
+from population.individual import Individual, Trial
+from population.store import Store
+
+TESTBED = "0" * 32
+
+
+def trial(recipe: str, seed: int, pgr: float | None) -> Trial:
+    if pgr is None:
+        return Trial(recipe, TESTBED, seed, 1.0, "failed", reason="crash", message="it broke")
+    return Trial(recipe, TESTBED, seed, 1.0, "ok", accuracy=0.7, pgr=pgr, pool=np.full(4, 0.5))
+
+
+def group(recipe: str, scores: list[float]) -> list[Trial]:
+    return [trial(recipe, seed, pgr) for seed, pgr in enumerate(scores)]
+
+
+class Bench:
+    """In place of a testbed: scores by recipe and seed, and what was asked for."""
+
+    def __init__(self, scores: dict[str, list[float | None]]) -> None:
+        self.scores, self.done = scores, {recipe: set() for recipe in scores}
+
+    def ensure(self, candidates, seeds) -> None:
+        for candidate in candidates:
+            self.done[candidate.source_hash] |= set(seeds)
+
+    def of(self, recipe: str) -> list[Trial]:
+        return [trial(recipe, seed, self.scores[recipe][seed]) for seed in sorted(self.done[recipe])]
+
+
+def tried(scores: dict[str, list[float | None]], incumbents: list[list[float]], places: int, seeds: int) -> dict[str, int]:
+    bench = Bench(scores)
+    race = Race({0: [group(f"old{i}", one) for i, one in enumerate(incumbents)]}, places, range(seeds))
+    race.run(bench, [Candidate("", recipe, 0) for recipe in scores])
+    return {recipe: len(done) for recipe, done in bench.done.items()}
+
+
+def test_rungs_grow_threefold_to_all_seeds():
+    assert [rungs(seeds) for seeds in (1, 2, 3, 4, 9, 10)] == [[1], [1, 2], [1, 3], [1, 3, 4], [1, 3, 9], [1, 3, 9, 10]]
+
+
+def test_a_child_far_behind_every_incumbent_stops_at_the_first_rung_and_others_go_on():
+    incumbents = [[0.50, 0.52, 0.51], [0.40, 0.43, 0.41]]
+    scores = {"bad": [0.1, 0.9, 0.9], "middling": [0.45, 0.1, 0.1], "good": [0.7, 0.7, 0.7]}
+    assert tried(scores, incumbents, 2, 3) == {"bad": 1, "middling": 3, "good": 3}
+
+
+def test_nobody_is_raced_out_while_there_is_a_place_or_no_measure_of_noise():
+    incumbents = [[0.50, 0.52, 0.51], [0.40, 0.43, 0.41]]
+    bad = {"bad": [-5.0, -5.0, -5.0]}
+    assert tried(bad, incumbents, 3, 3) == {"bad": 3}
+    assert tried(bad, incumbents[:1], 1, 3) == {"bad": 3}
+    assert tried(bad, [], 1, 3) == {"bad": 3}
+
+
+def test_a_child_that_failed_is_tried_no_further():
+    assert tried({"broken": [None, 0.5, 0.5]}, [], 4, 3) == {"broken": 1}
+    assert tried({"later": [0.5, None, 0.5, 0.5]}, [], 4, 4) == {"later": 3}
+
+
+def test_the_noise_of_a_difference_leaves_out_what_recipes_and_seeds_have_in_common():
+    rng = np.random.default_rng(0)
+    recipes, seeds = rng.normal(0, 1, (400, 1)), rng.normal(0, 1, (1, 5))
+    noise = rng.normal(0, 0.1, (400, 5))
+    groups = [group(str(i), list(row)) for i, row in enumerate(recipes + seeds + noise)]
+    assert paired_deviation(groups, range(5)) == pytest.approx(0.1 * 2**0.5, rel=0.05)
+    assert paired_deviation(groups[:1], range(5)) is None
+    assert paired_deviation([*groups, group("short", [9.0])], range(5)) == paired_deviation(groups, range(5))
+
+
+scores_of = st.lists(st.floats(-1, 1).map(lambda value: round(value, 3)), min_size=3, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(child=scores_of, incumbents=st.lists(scores_of, min_size=1, max_size=4), places=st.integers(1, 4))
+def test_who_is_raced_out_is_behind_every_incumbent_of_a_full_island_by_the_stated_margin(child, incumbents, places):
+    count = tried({"child": child}, incumbents, places, 3)["child"]
+    deviation = paired_deviation([group(str(i), one) for i, one in enumerate(incumbents)], range(3))
+    behind = deviation is not None and all(child[0] - one[0] < -CRITICAL * deviation for one in incumbents)
+    assert count == (1 if behind and len(incumbents) >= places else 3)
+    assert tried({"child": child}, incumbents[::-1], places, 3)["child"] == count
+
+
+def test_who_was_raced_out_is_no_contender():
+    one = Individual.born(generation=1, island=0, child=0, source="x = 1\n", source_hash="a" * 16, operator="offline")
+    assert contender(one, group("a" * 16, [0.9]), 0.0, 3) is None
+    assert contender(one, group("a" * 16, [0.9, 0.9, 0.9]), 0.0, 3) is not None
+
+
+def test_a_search_that_races_keeps_out_whom_it_raced_out(tmp_path, cache):
+    sizes = ("--islands", 2, "--generations", 1, "--children", 3, "--population", 1, "--seeds", 2, "--final-seeds", 1)
+    testbed = small_testbed(tmp_path / "testbed")
+    done = evo_aar("evolve", "--testbed", testbed, *sizes, "--runs", tmp_path, "--run", "raced", "--workers", 1)
+    assert done.status == 0, done.err
+    with Store.open(tmp_path / "raced" / "search.sqlite", writable=False) as store:
+        assert store.settings["race"]
+        out = {fate.individual for fate in store.generations.fates() if fate.reason.startswith("raced out after 1 of 2 seeds")}
+        assert out, "nobody was raced out: this search shows nothing"
+        for identity in out:
+            assert len(store.trials.of(store.individuals.get(identity).source_hash)) == 1
+        for generation in store.generations.all():
+            for island in generation.islands:
+                assert not out & {*island.population, *island.archive}
+        crowned = store.generations.fates(kind="crowned") + store.generations.fates(kind="elite")
+        assert not out & {fate.individual for fate in crowned}
