@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -40,12 +41,13 @@ def check_device(device: str) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, both None for a failure."""
+    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, and which of its rows were right; None for a failure."""
 
     trial: Trial
     outcome: Outcome
     accuracy: float | None
     pgr: float | None
+    correct: np.ndarray | None = None
 
 
 class Evaluator:
@@ -105,27 +107,30 @@ class Evaluator:
         self._states.progress = progress
         self._states.fill()
 
-    def evaluate(self, trials: Sequence[Trial], students: Path | None = None) -> Iterator[Result]:
+    def evaluate(
+        self, trials: Sequence[Trial], students: Path | None = None, on_question: Callable[[Trial], None] = lambda trial: None
+    ) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
-        `students`: a folder for the students of one recipe's trials, `seed-N` each (see `evaluator.trainer.save`).
+        `students`: a folder for the students of one recipe's trials, `seed-N` each (see `evaluator.trainer.save`); `on_question` is
+        called before the grader is asked about a trial.
         Raises `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
         """
         baselines = self.baselines
         open_trials = {trial.key(self.testbed.content_hash): trial for trial in trials}
         for attempt in range(1, WORKER_ATTEMPTS + 1):
-            yield from self._collect(open_trials, baselines)
+            yield from self._collect(open_trials, baselines, on_question)
             if not open_trials:
                 return
             futures = self._submit(list(open_trials.values()), students)
             try:
                 while wait(futures, timeout=POLL_SECONDS).not_done:
-                    yield from self._collect(open_trials, baselines)
+                    yield from self._collect(open_trials, baselines, on_question)
             except BaseException:
                 stop_workers()
                 raise
             error = next((future.exception() for future in futures if future.exception()), None)
-            yield from self._collect(open_trials, baselines)
+            yield from self._collect(open_trials, baselines, on_question)
             if isinstance(error, TerminatedWorkerError) and attempt < WORKER_ATTEMPTS:
                 continue
             if isinstance(error, TerminatedWorkerError):
@@ -150,9 +155,16 @@ class Evaluator:
         """Drop a spooled outcome that its owner has put on record."""
         (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
 
-    def _collect(self, open_trials: dict[str, Trial], baselines: Baselines) -> Iterator[Result]:
+    def _collect(
+        self, open_trials: dict[str, Trial], baselines: Baselines, on_question: Callable[[Trial], None]
+    ) -> Iterator[Result]:
         for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
             outcome = Outcome.load(self._spool / f"{key}.npz")
             trial = open_trials.pop(key)
-            score = self.grader.score(outcome.fitness) if outcome.ok else None
-            yield Result(trial, outcome, score, None if score is None else baselines.pgr(score))
+            if not outcome.ok:
+                yield Result(trial, outcome, None, None)
+                continue
+            on_question(trial)
+            correct = self.grader.correct(outcome.fitness)
+            accuracy = float(correct.mean())
+            yield Result(trial, outcome, accuracy, baselines.pgr(accuracy), correct)

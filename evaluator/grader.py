@@ -22,12 +22,16 @@ class Grader:
         self._labels = load_labels(testbed_path, "fitness")
         self.questions = 0
 
-    def score(self, probabilities: np.ndarray) -> float:
-        """Accuracy on the fitness split of [m, 2] probabilities."""
+    def correct(self, probabilities: np.ndarray) -> np.ndarray:
+        """[m] bool: which rows of the fitness split [m, 2] probabilities get right. For the engine's own record, never for an operator."""
         if probabilities.shape != (len(self._labels), 2):
             raise ValueError(f"predictions of shape {probabilities.shape} for {len(self._labels)} rows")
         self.questions += 1
-        return accuracy(probabilities, self._labels)
+        return probabilities.argmax(1) == self._labels
+
+    def score(self, probabilities: np.ndarray) -> float:
+        """Accuracy on the fitness split of [m, 2] probabilities."""
+        return float(self.correct(probabilities).mean())
 
     def weak_accuracies(self) -> list[float]:
         """Accuracy on the fitness split of the weak model, by its seeds."""

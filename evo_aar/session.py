@@ -75,7 +75,7 @@ class SearchSession:
         store = Store.open(store_path(folder))
         return cls(store, SearchSettings.from_json(store.settings), folder=folder, workers=workers, device=device, console=console)
 
-    def run(self, *, max_trials: int | None = None, max_hours: float | None = None) -> None:
+    def run(self, *, max_trials: int | None = None, max_questions: int | None = None, max_hours: float | None = None) -> None:
         """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on."""
         started, settings, console = time.monotonic(), self._settings, self._console
         console.print(
@@ -86,7 +86,7 @@ class SearchSession:
                 progress.describe("baselines")
                 search, trials = self._search(progress)
                 while not search.done:
-                    if self._spent(started, max_trials, max_hours):
+                    if self._spent(started, max_trials, max_questions, max_hours):
                         self._tracker.pause()
                         return
                     progress.describe(f"generation {len(self._store.generations)} of {settings.generations}")
@@ -144,11 +144,13 @@ class SearchSession:
             device=self._device,
         )
 
-    def _spent(self, started: float, max_trials: int | None, max_hours: float | None) -> bool:
+    def _spent(self, started: float, max_trials: int | None, max_questions: int | None, max_hours: float | None) -> bool:
         hours = (time.monotonic() - started) / 3600
         reached = None
         if max_trials is not None and len(self._store.trials) >= max_trials:
             reached = f"--max-trials {max_trials}"
+        if max_questions is not None and self._store.ledger.total("grader_questions") >= max_questions:
+            reached = f"--max-questions {max_questions}"
         if max_hours is not None and hours >= max_hours:
             reached = f"--max-hours {max_hours:g}"
         if reached:

@@ -51,6 +51,7 @@ class Trials:
         self._evaluator = evaluator
         self._on_trial = on_trial
         self._known: dict[str, list[Trial]] = {}
+        self._asked: set[str] | None = None
 
     @property
     def testbed(self) -> str:
@@ -73,21 +74,38 @@ class Trials:
         requests = [Request(candidate.source, seed) for (_, seed), candidate in wanted.items()]
         if not requests:
             return
-        for result in self._evaluator.evaluate(requests):
+
+        def asked(trial: Request) -> None:
+            self._enter_question(trial, wanted[trial.source_hash, trial.seed])
+
+        for result in self._evaluator.evaluate(requests, on_question=asked):
             self._record(result, wanted[result.trial.source_hash, result.trial.seed])
+
+    def _enter_question(self, request: Request, candidate: Candidate) -> None:
+        """On the ledger before it is asked; one that a crash has kept from being recorded is the same question when it is asked again."""
+        key = request.key(self.testbed)
+        if self._asked is None:
+            self._asked = {entry.detail.get("trial") for entry in self._store.ledger.all() if entry.kind == "grader_questions"}
+        if key not in self._asked:
+            self._store.ledger.add("grader_questions", 1, **_account(candidate), detail={"trial": key})
+            self._asked.add(key)
 
     def _record(self, result: Result, candidate: Candidate) -> None:
         trial = on_record(result, self.testbed)
-        account = {"island": candidate.island, "generation": candidate.generation, "operator": candidate.operator}
+        account = _account(candidate)
         with self._store.transaction():
+            if trial.ok:
+                self._store.correctness.record(trial, result.correct)
             if self._store.trials.record(trial):
                 self._store.ledger.add("trainer_tokens", trial.tokens, **account)
                 self._store.ledger.add("compute_seconds", trial.seconds, **account)
-                if trial.ok:
-                    self._store.ledger.add("grader_questions", 1, **account)
         self._known.pop(candidate.source_hash, None)
         self._evaluator.forget(result.trial)
         self._on_trial(trial)
+
+
+def _account(candidate: Candidate) -> dict:
+    return {"island": candidate.island, "generation": candidate.generation, "operator": candidate.operator}
 
 
 def on_record(result: Result, testbed: str) -> Trial:

@@ -35,6 +35,11 @@ TABLES: dict[str, Table] = {
         "CHECK ((status = 'ok') = (accuracy IS NOT NULL AND pgr IS NOT NULL AND reason IS NULL)), "
         "CHECK (status = 'ok' OR (accuracy IS NULL AND pgr IS NULL AND reason IS NOT NULL))",
     ),
+    "correctness": Table(
+        """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
+        size INTEGER NOT NULL, bits BLOB NOT NULL""",
+        ("source_hash", "testbed", "seed", "fidelity"),
+    ),
     "generations": Table("number INTEGER NOT NULL, islands TEXT NOT NULL, summary TEXT NOT NULL", ("number",)),
     "generation_islands": Table(
         """generation INTEGER NOT NULL, island INTEGER NOT NULL, population TEXT NOT NULL, archive TEXT NOT NULL,

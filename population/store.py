@@ -23,6 +23,7 @@ from population.forum import Forum
 from population.jsontext import canonical
 from population.lock import WriterLock
 from population.schema import APPLICATION_ID, FORMAT, statements
+from population.tables.correctness import Correctness
 from population.tables.generations import Generations
 from population.tables.individuals import Individuals
 from population.tables.ledger import Ledger
@@ -37,6 +38,7 @@ _OUTCOME = (
         "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, tokens, history, pool",
         "source_hash, testbed, fidelity, seed",
     ),
+    ("correctness", "source_hash, testbed, fidelity, seed, size, bits", "source_hash, testbed, fidelity, seed"),
     ("generations", "number, islands, summary", "number"),
     ("generation_islands", "generation, island, population, archive, stream", "generation, island"),
     ("fates", "individual, generation, island, kind, reason", "generation, island, individual, kind"),
@@ -48,7 +50,7 @@ _OUTCOME = (
 class Store:
     """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    individuals, trials, generations (with fates and migrations), replies, ledger, forum: one attribute a kind of event.
+    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, forum: one attribute a kind of event.
     Every method of theirs raises StoreError where the file cannot be read or appended to; nothing acknowledged is lost by it.
     """
 
@@ -56,6 +58,7 @@ class Store:
         self._database = database
         self.individuals = Individuals(database)
         self.trials = Trials(database)
+        self.correctness = Correctness(database)
         self.generations = Generations(database, self.individuals)
         self.replies = Replies(database)
         self.ledger = Ledger(database)

@@ -88,8 +88,9 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_was_not(runs, 
 
 
 def test_a_store_that_was_copied_elsewhere_is_resumed_there(runs, straight, tmp_path):
-    done = evo_aar("evolve", *SMALL, "--runs", str(runs), "--run", "half", "--max-trials", "1")
+    done = evo_aar("evolve", *SMALL, "--runs", str(runs), "--run", "half", "--max-questions", "1")
     assert done.returncode == 0, done.stderr
+    assert "--max-questions 1 is reached" in done.stdout
     assert "evo-aar resume half" in done.stdout
     with Store.open(runs / "half" / "search.sqlite", writable=False) as store:
         assert len(store.generations) == 1

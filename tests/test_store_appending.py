@@ -92,6 +92,7 @@ def test_threads_take_turns(store):
 def filled(store):
     with_two(store).generations.commit(generation_zero(), [Fate("g000-i0-c00", 0, 0, "elite")], [Migration(0, "g000-i0-c00", 0, 1)])
     store.trials.record(a_trial())
+    store.correctness.record(a_trial(), [True, False])
     store.replies.record(TURN, "a" * 32, "yes")
     store.ledger.add("usd", 1)
     store.forum.post(Finding("g000-i0-c00", 0, 0, "Title", "Text"))

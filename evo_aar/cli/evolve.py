@@ -17,6 +17,10 @@ Workers = Annotated[int, typer.Option(help="Worker processes, each a whole train
 MaxTrials = Annotated[
     int | None, typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials.")
 ]
+MaxQuestions = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many questions to the grader."),
+]
 MaxHours = Annotated[float | None, typer.Option(help="Stop cleanly before the generation that would begin past this many hours.")]
 
 
@@ -47,6 +51,7 @@ def evolve(
     runs: Runs = Path("runs"),
     workers: Workers = CORES,
     max_trials: MaxTrials = None,
+    max_questions: MaxQuestions = None,
     max_hours: MaxHours = None,
     device: Device = "cpu",
 ) -> None:
@@ -60,7 +65,7 @@ def evolve(
         also=tuple(name for name in also.split(",") if name),
     )  # fmt: skip
     with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=output()) as session:
-        session.run(max_trials=max_trials, max_hours=max_hours)
+        session.run(max_trials=max_trials, max_questions=max_questions, max_hours=max_hours)
 
 
 def resume(
@@ -68,6 +73,7 @@ def resume(
     runs: Runs = Path("runs"),
     workers: Workers = CORES,
     max_trials: MaxTrials = None,
+    max_questions: MaxQuestions = None,
     max_hours: MaxHours = None,
     device: Device = "cpu",
 ) -> None:
@@ -76,7 +82,7 @@ def resume(
     from evo_aar.tables import output
 
     with SearchSession.resume(run, runs=runs, workers=workers, device=device, console=output()) as session:
-        session.run(max_trials=max_trials, max_hours=max_hours)
+        session.run(max_trials=max_trials, max_questions=max_questions, max_hours=max_hours)
 
 
 def register(app: typer.Typer) -> None:
