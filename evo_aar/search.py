@@ -6,23 +6,22 @@ killed does the interrupted generation again, finds the trials that it had alrea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from deap import tools
-
-from evo_aar.births import Birth, Nursery
+from evo_aar.allocation import Allocation, Tally, tallies_of
+from evo_aar.births import Birth, Nursery, Unborn
+from evo_aar.breeding import Breeding
+from evo_aar.chronicle import post_findings, summary_of
 from evo_aar.operators.base import Operator
 from evo_aar.racing import Race
-from evo_aar.selection import Contender, best, contender, pooled_deviation, survivors
+from evo_aar.selection import NEAR, Contender, best, contender, pooled_deviation, survivors
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import Candidate, Trials, fresh_seeds, search_seeds
 from population.archive import Archive
 from population.archive import Candidate as ArchiveCandidate
-from population.behaviour import diversity
-from population.forum import Finding
-from population.individual import Individual
+from population.behaviour import distance
+from population.individual import Individual, Trial
 from population.island import Generation, Island
 from population.migration import Migration, ring_migration
 from population.store import Store
@@ -30,8 +29,9 @@ from population.tables.generations import Fate
 from recipes.directions import Direction, directions
 from recipes.source import idea, source_hash
 
-REPAIRS = 2
 ARCHIVE = 8
+STAGNANT = 2
+"""Generations without a new best after which an island is given a fresh draft, where the operator makes any."""
 ELITES = 2
 """How many of an island's best are tried on fresh seeds before one of them migrates."""
 
@@ -56,6 +56,7 @@ class Search:
         reporters: tuple[Reporter, ...] = (),
         also: Mapping[str, Trials] | None = None,
         baselines: Mapping[str, float] | None = None,
+        concurrency: int = 1,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -65,6 +66,7 @@ class Search:
         self._reporters = reporters
         self._also = dict(also or {})
         self._baselines = dict(baselines or {})
+        self._concurrency = concurrency
         every = directions()
         self._directions: list[Direction] = [every[island % len(every)] for island in range(settings.islands)]
         self._seeds = search_seeds(settings.seed, settings.seeds)
@@ -76,8 +78,8 @@ class Search:
     def step(self) -> None:
         """The next generation, whole: generation 0 are the seed recipes."""
         number = len(self._store.generations)
-        born, fates = self._seed_recipes() if number == 0 else self._births(number)
-        self._close(number, born, fates)
+        born, fates, unborn = (*self._seed_recipes(), []) if number == 0 else self._births(number)
+        self._close(number, born, fates, unborn)
         for reporter in self._reporters:
             reporter.generation(self._store, number)
 
@@ -106,20 +108,26 @@ class Search:
         ]
         return born, fates
 
-    def _births(self, number: int) -> tuple[dict[int, list[str]], list[Fate]]:
+    def _births(self, number: int) -> tuple[dict[int, list[str]], list[Fate], list[Unborn]]:
         living = self._living(number - 1)
         known = self._store.individuals.source_hashes(before=number)
-        nursery = Nursery(self._operator, self._settings.seed, number, living, frozenset(known))
-        births = [
-            birth
+        nursery = self._nursery(number, living, frozenset(known))
+        plans = [
+            nursery.plan(island, direction, self._settings.children, self._facts)
             for island, direction in enumerate(self._directions)
-            for birth in nursery.propose(island, direction, self._settings.children, self._facts)
         ]
-        final = self._mended(nursery, births, self._race(living))
+        made = Breeding(
+            nursery,
+            self._attempts(self._race(living)),
+            lambda birth: self._failure(birth.source_hash),
+            concurrency=self._concurrency,
+            waits=self._operator.waits,
+            interrupt=self._operator.interrupt,
+        ).births(plans)
         born: dict[int, list[str]] = {island: [] for island in living}
         fates, seen = [], set(known)
         with self._store.transaction():
-            for birth in final:
+            for birth in [one for one in made if isinstance(one, Birth)]:
                 individual = birth.individual()
                 self._store.individuals.add(individual)
                 if individual.source_hash in seen:
@@ -137,34 +145,54 @@ class Search:
                 else:
                     born[individual.island].append(individual.id)
                 seen.add(individual.source_hash)
-        return born, fates
+        return born, fates, [one for one in made if isinstance(one, Unborn)]
 
-    def _mended(self, nursery: Nursery, births: list[Birth], race: Race | None) -> list[Birth]:
-        """The births after their trials, and after failures went back to their operator a bounded number of times."""
-        for attempt in range(REPAIRS + 1):
+    def _nursery(self, number: int, living: Mapping[int, list[Contender]], known: frozenset[str]) -> Nursery:
+        last = self._store.generations.get(number - 1)
+        deviation = self._deviation()
+        settings = self._settings
+        return Nursery(
+            self._operator,
+            Allocation(self._operator.verbs, settings.models, tallies_of(last.summary), settings.allocation),
+            seed=settings.seed,
+            generation=number,
+            islands=living,
+            archives={island.number: self._contenders(list(island.archive), deviation) for island in last.islands},
+            born=known,
+            near=self._near_children(),
+            stagnant=self._stagnant(number),
+        )
+
+    def _attempts(self, race: Race | None) -> Callable[[list[Birth]], None]:
+        def attempt(births: list[Birth]) -> None:
             candidates = [
-                Candidate(
-                    birth.proposal.source,
-                    birth.source_hash,
-                    birth.context.island,
-                    birth.context.generation,
-                    birth.proposal.operator,
-                )
-                for birth in births
-                if birth.attempt == attempt
+                Candidate(one.proposal.source, one.source_hash, one.context.island, one.context.generation, one.proposal.operator)
+                for one in births
             ]
             if race is not None:
                 race.run(self._trials, candidates)
             else:
                 self._trials.ensure(candidates, self._seeds)
-            if attempt == REPAIRS:
-                break
-            mended = []
-            for birth in births:
-                failed = [trial for trial in self._trials.of(birth.source_hash) if not trial.ok] if birth.attempt == attempt else []
-                mended.append((nursery.repair(birth, failed[0]) if failed else None) or birth)
-            births = mended
-        return births
+
+        return attempt
+
+    def _failure(self, digest: str) -> Trial | None:
+        return next((trial for trial in self._trials.of(digest) if not trial.ok), None)
+
+    def _near_children(self) -> dict[str, int]:
+        """By individual, how many of its children behaved nearly as it does, in all generations so far."""
+        found: dict[str, int] = {}
+        for generation in self._store.generations.all():
+            for parent in generation.summary["near"].values():
+                found[parent] = found.get(parent, 0) + 1
+        return found
+
+    def _stagnant(self, number: int) -> frozenset[int]:
+        """The islands whose best has been the same for STAGNANT generations."""
+        if number <= STAGNANT:
+            return frozenset()
+        then, now = (self._store.generations.get(each).summary["islands"] for each in (number - 1 - STAGNANT, number - 1))
+        return frozenset(int(island) for island, facts in now.items() if facts["best"] == then[island]["best"])
 
     def _race(self, living: Mapping[int, list[Contender]]) -> Race | None:
         if not self._settings.race:
@@ -174,7 +202,7 @@ class Search:
 
     # ---- who lives
 
-    def _close(self, number: int, born: dict[int, list[str]], fates: list[Fate]) -> None:
+    def _close(self, number: int, born: dict[int, list[str]], fates: list[Fate], unborn: list[Unborn]) -> None:
         before = self._living(number - 1) if number else {island: [] for island in born}
         deviation = self._deviation()
         kept = {
@@ -199,9 +227,16 @@ class Search:
                 fates.append(
                     Fate(identity, number, island, "survived" if lives else "died", "" if lives else self._raced_out(identity))
                 )
-        self._post_findings(number, before, kept)
+        near = self._near(born, deviation)
+        post_findings(self._store.forum, number, before, kept)
         islands = tuple(Island(island, tuple(one.id for one in kept[island]), self._archive(island)) for island in sorted(kept))
-        summary = self._summary(number, kept, born, fates)
+        everyone = {one.id: one for one in self._store.individuals.all()}
+        summary = summary_of([one.name for one in self._directions], kept, born, fates, unborn, everyone) | {
+            "near": near,
+            "allocation": self._allocated(number, unborn),
+            "baselines": self._baselines,
+            "also": self._evaluate_also(kept),
+        }
         self._store.generations.commit(
             Generation(number, islands, summary), sorted(set(fates), key=lambda fate: (fate.island, fate.individual)), migrations
         )
@@ -238,20 +273,6 @@ class Search:
         deviation = self._deviation()
         ever = self._contenders([one.id for one in self._store.individuals.all(island=island)], deviation)
         return Archive(ARCHIVE).choose(ArchiveCandidate(one.individual, one.estimate, one.behaviour) for one in ever)
-
-    def _post_findings(self, number: int, before: Mapping[int, list[Contender]], kept: Mapping[int, list[Contender]]) -> None:
-        """An island whose best is new and ahead of the old one by more than its standard error says so on the forum."""
-        for island, living in kept.items():
-            old, new = best(before[island], 1), best(living, 1)
-            if not old or not new or new[0].individual.generation != number or new[0].fitness <= old[0].fitness:
-                continue
-            gain, error = new[0].estimate.mean - old[0].estimate.mean, new[0].estimate.standard_error or 0.0
-            if gain > error:
-                changes = "; ".join(new[0].individual.detail.get("changes", ())) or "a new recipe"
-                text = f"{changes}: PGR {old[0].estimate.mean:.2f} to {new[0].estimate.mean:.2f} (± {error:.2f}) over {old[0].individual.idea!r}"
-                self._store.forum.post(
-                    Finding(new[0].id, island, number, new[0].individual.idea, text, new[0].individual.source_hash)
-                )
 
     # ---- what is known of them
 
@@ -295,45 +316,28 @@ class Search:
 
     # ---- what is told of them
 
-    def _summary(self, number: int, kept: Mapping[int, list[Contender]], born: Mapping[int, list[str]], fates: list[Fate]) -> dict:
-        living = {one.id: one for ones in kept.values() for one in ones}
-        hall = tools.HallOfFame(1, similar=lambda a, b: a.id == b.id)
-        hall.update(best(living.values(), len(living)))
-        statistics = tools.Statistics(key=lambda one: one.estimate.mean)
-        statistics.register("best", max)
-        statistics.register("mean", lambda values: sum(values) / len(values))
-        logbook = tools.Logbook()
-        for island, ones in kept.items():
-            record = statistics.compile(ones) if ones else {"best": None, "mean": None}
-            logbook.record(island=island, **record)
-        islands = {}
-        for entry in logbook:
-            island = entry["island"]
-            top = best(kept[island], 1)
-            own = [fate for fate in fates if fate.island == island]
-            islands[str(island)] = {
-                "direction": self._directions[island].name,
-                "best": top[0].id if top else None,
-                "best_pgr": top[0].estimate.mean if top else None,
-                "best_se": top[0].estimate.standard_error if top else None,
-                "mean_pgr": entry["mean"],
-                "born": len(born[island]) + sum(fate.kind in ("failed", "duplicate") for fate in own),
-                "failed": sum(fate.kind == "failed" for fate in own),
-                "duplicates": sum(fate.kind == "duplicate" for fate in own),
-            }
-        everyone = {one.id: one for one in self._store.individuals.all()}
-        varied = diversity(
-            {i: [one.id for one in ones] for i, ones in kept.items()}, everyone, {one.id: one.behaviour for one in living.values()}
-        )
-        return {
-            "islands": islands,
-            "best": hall[0].id if len(hall) else None,
-            "best_pgr": hall[0].estimate.mean if len(hall) else None,
-            "best_se": hall[0].estimate.standard_error if len(hall) else None,
-            "diversity": asdict(varied),
-            "baselines": self._baselines,
-            "also": self._evaluate_also(kept),
-        }
+    def _near(self, born: Mapping[int, list[str]], deviation: float) -> dict[str, str]:
+        """The children that behave nearly as a parent of theirs does, with that parent."""
+        found = {}
+        for one in (one for ids in born.values() for one in self._contenders(ids, deviation)):
+            parents = self._contenders(list(one.individual.parents), deviation)
+            close = [parent.id for parent in parents if distance(one.behaviour, parent.behaviour) < NEAR]
+            if close:
+                found[one.id] = close[0]
+        return found
+
+    def _allocated(self, number: int, unborn: list[Unborn]) -> dict:
+        """What every operator and model has done by now: what it gained over the better parent, and what that cost."""
+        tallies: dict[str, Tally] = tallies_of(self._store.generations.get(number - 1).summary) if number else {}
+        deviation = self._deviation()
+        for one in self._store.individuals.all(generation=number) if number else ():
+            own = self._contenders([one.id], deviation)
+            parents = [parent.estimate.mean for parent in self._contenders(list(one.parents), deviation)]
+            gain = own[0].estimate.mean - max(parents) if own and parents else 0.0
+            tallies[one.detail["arm"]] = tallies.get(one.detail["arm"], Tally()).plus(gain, one.detail.get("usd", 0.0))
+        for empty in unborn:
+            tallies[empty.arm.key] = tallies.get(empty.arm.key, Tally()).plus(0.0, empty.usd)
+        return Allocation(self._operator.verbs, self._settings.models, tallies, self._settings.allocation).to_json()
 
     def _evaluate_also(self, kept: Mapping[int, list[Contender]]) -> dict[str, dict[str, float | None]]:
         """Each island's best on the other testbeds: told, never selected on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -75,10 +75,11 @@ def deap_random(stream: np.random.Generator) -> Iterator[None]:
         random.setstate(kept)
 
 
-def parents(contenders: Sequence[Contender], count: int, stream: np.random.Generator, tournament: int = 2) -> list[Contender]:
-    """Tournament selection."""
+def parents(contenders: Sequence[Contender], count: int, stream: np.random.Generator, near: Mapping[str, int]) -> list[Contender]:
+    """Tournament selection among two; who has had k children that behave nearly as itself (`near`) takes part 1 / (1 + k) times as often."""
     with deap_random(stream):
-        return tools.selTournament(list(contenders), count, tournsize=tournament)
+        entrants = [one for one in contenders if stream.random() * (1 + near.get(one.id, 0)) < 1] or list(contenders)
+        return tools.selTournament(entrants, count, tournsize=2)
 
 
 def best(contenders: Iterable[Contender], count: int) -> list[Contender]:

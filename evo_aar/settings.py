@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
+from evo_aar.allocation import ALLOCATIONS
 from evo_aar.errors import UsageError
+
+OPERATORS = ("offline", "agents")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +17,11 @@ class SearchSettings:
     `population`: how many individuals live on an island; `children`: how many are born there in a generation; `seeds`: trials per
     recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are
     compared; `also`: testbeds on which each generation's elites are evaluated too, logged and never selected on.
+
+    `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and models.
+    For agents: `models` by name, `prices` in dollars a million tokens by model (see `evo_aar.operators.agents.prices`), `tries`:
+    low-fidelity trials that an island's agents may spend in a generation, `turns`: replies of a model for one child, `reply_tokens`: the
+    longest reply.
     """
 
     testbed: str
@@ -30,6 +38,13 @@ class SearchSettings:
     final_seeds: int = 8
     seed: int = 0
     also: tuple[str, ...] = ()
+    operator: str = "offline"
+    allocation: str = "bandit"
+    models: tuple[str, ...] = ()
+    prices: dict[str, dict[str, float]] = field(default_factory=dict)
+    tries: int = 8
+    turns: int = 24
+    reply_tokens: int = 16_000
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -41,16 +56,23 @@ class SearchSettings:
             ("migrate_every", 0),
             ("final_seeds", 1),
             ("seed", 0),
+            ("tries", 0),
+            ("turns", 1),
+            ("reply_tokens", 256),
         ):
             if getattr(self, name) < low:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
         if self.student not in (None, "head", "lora"):
             raise UsageError(f"--student {self.student}: head or lora.")
+        if self.operator not in OPERATORS:
+            raise UsageError(f"--operator {self.operator}: {' or '.join(OPERATORS)}.")
+        if self.allocation not in ALLOCATIONS:
+            raise UsageError(f"--allocation {self.allocation}: {' or '.join(ALLOCATIONS)}.")
 
     def to_json(self) -> dict:
-        return {**asdict(self), "also": list(self.also)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: dict) -> SearchSettings:
         known = {field.name for field in fields(cls)}
-        return cls(**{name: tuple(value) if name == "also" else value for name, value in values.items() if name in known})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known})

@@ -168,7 +168,7 @@ class SyntheticSearch:
                 "direction": self.directions[island % len(self.directions)].name, "best": living[0], "best_pgr": best.mean,
                 "best_se": best.standard_error, "mean_pgr": float(np.mean([self._fitness(one).mean for one in living])),
                 "born": len(born[island]) + own.count("failed") + own.count("duplicate"), "failed": own.count("failed"),
-                "duplicates": own.count("duplicate"),
+                "duplicates": own.count("duplicate"), "unborn": 0,
             }  # fmt: skip
         top = max(facts.values(), key=lambda one: one["best_pgr"])
         pools = {

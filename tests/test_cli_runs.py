@@ -25,7 +25,12 @@ def begun(runs, name="first", generations=3):
         store.trials.record(a_trial(seed=seed, pgr=0.25 * (seed + 1)))
     store.ledger.add("trainer_tokens", 1234)
     facts = {"direction": "distillation", "best": BEST, "best_pgr": 0.5, "best_se": 0.144, "mean_pgr": 0.5}
-    summary = {"islands": {"0": facts | {"born": 4, "failed": 2, "duplicates": 1}}, "best": BEST, "best_pgr": 0.5, "best_se": 0.144}
+    summary = {
+        "islands": {"0": facts | {"born": 4, "failed": 2, "duplicates": 1, "unborn": 0}},
+        "best": BEST,
+        "best_pgr": 0.5,
+        "best_se": 0.144,
+    }
     store.generations.commit(Generation(0, (Island(0, (BEST,)),), summary))
     return store
 

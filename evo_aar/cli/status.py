@@ -108,9 +108,9 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
 
 
 def _islands(store: Store) -> dict[str, dict]:
-    """The islands as the last generation left them; born, failed and duplicates over all generations."""
+    """The islands as the last generation left them; born, failed, duplicates and unborn over all generations."""
     summaries = [generation.summary["islands"] for generation in store.generations.all()]
-    sums = ("born", "failed", "duplicates")
+    sums = ("born", "failed", "duplicates", "unborn")
     return {
         island: facts | {name: sum(summary[island][name] for summary in summaries) for name in sums}
         for island, facts in (summaries[-1].items() if summaries else ())
@@ -133,10 +133,10 @@ def _show(facts: dict) -> None:
         rows.append(("go on with", facts["resume"]))
     console.print(tables.facts(f"run {facts['run']}", rows))
     if facts["islands"]:
-        columns = ("", "direction", "best", "PGR ± SE", "mean PGR", "born", "failed", "duplicates")
+        columns = ("", "direction", "best", "PGR ± SE", "mean PGR", "born", "failed", "duplicates", "unborn")
         made = tables.table("Islands (PGR on the fitness split, which the search selects on)", *columns, right=("", *columns[3:]))
         for island, own in facts["islands"].items():
-            counts = (str(own[name]) for name in ("born", "failed", "duplicates"))
+            counts = (str(own[name]) for name in ("born", "failed", "duplicates", "unborn"))
             score = tables.plus_minus(own["best_pgr"], own["best_se"])
             made.add_row(island, own["direction"], own["best"] or tables.NOTHING, score, tables.number(own["mean_pgr"]), *counts)
         console.print(made)

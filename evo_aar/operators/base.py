@@ -19,14 +19,18 @@ from recipes.contract import LOSSES, SCHEDULES
 
 
 class OperatorError(Exception):
-    """An operator could not make a child. The message says for which child and what was tried."""
+    """An operator could not make a child. The message says for which child and what was tried; `usd` is what that has cost."""
+
+    def __init__(self, message: str, usd: float = 0.0) -> None:
+        super().__init__(message)
+        self.usd = usd
 
 
 @dataclass(frozen=True)
 class Parent:
     """An evaluated individual that a child is made from.
 
-    `pgr_mean` and `pgr_se` are what an operator may see of its fitness: None where it has none.
+    `pgr_mean` and `pgr_se` are its fitness: None where it has none. `near`: how many of its children behaved nearly as it does.
     """
 
     individual_id: str
@@ -34,15 +38,20 @@ class Parent:
     direction: str | None
     pgr_mean: float | None = None
     pgr_se: float | None = None
+    near: int = 0
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a recipe has no fitness, as told to the operator that repairs it: an outcome's `reason` (one word) and `message`."""
+    """Why a recipe has no fitness, as told to the operator that repairs it: an outcome's `reason` (one word) and `message`.
+
+    `attempt` counts the repairs of one child from 1.
+    """
 
     source: str
     reason: str
     message: str
+    attempt: int = 1
 
     @property
     def over_budget(self) -> bool:
@@ -63,7 +72,7 @@ class OperatorContext:
     `child` is the child's index in its island's generation. `parents` holds the best first: `mutate` uses the first,
     `crossover` the first two. `born` are the source hashes of every recipe ever born, which a child must not repeat.
     `losses`, `schedules`, `layers` (whose hidden states are available, deepest last) and `has_prior` say what the
-    testbed offers. `brief` is the direction's text and `notes` whatever else an agent is given (forum, archive).
+    testbed offers. `brief` is the direction's text, `archive` the island's archive, `model` the language model to call.
     """
 
     island: int
@@ -74,7 +83,8 @@ class OperatorContext:
     parents: tuple[Parent, ...]
     born: frozenset[str] = frozenset()
     brief: str = ""
-    notes: str = ""
+    archive: tuple[Parent, ...] = ()
+    model: str = ""
     losses: tuple[str, ...] = tuple(LOSSES)
     schedules: tuple[str, ...] = SCHEDULES
     layers: tuple[int, ...] = (1, 2, 3, 4)
@@ -91,19 +101,26 @@ class Proposal:
     """The source of a child that meets the static contract, and how it came about.
 
     `detail` is JSON: `kinds` (what was done), `changes` (in plain words), `parents` (their ids, the one whose file was
-    edited first) for every operator; an agent adds its model, prompt and cost.
+    edited first) for every operator; an agent adds its model, prompt and turns. `usd` is what making it has cost.
     """
 
     source: str
     operator: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    usd: float = 0.0
 
 
 @runtime_checkable
 class Operator(Protocol):
-    """Makes children. `name` is what the lineage shows."""
+    """Makes children. `name` is what the lineage shows.
+
+    `verbs`: what it can do, of "mutation", "crossover", "draft" and "repair". `waits`: whether a call waits for something else than
+    this machine, so that it pays to have several at once.
+    """
 
     name: str
+    verbs: frozenset[str]
+    waits: bool
 
     def mutate(self, context: OperatorContext) -> Proposal:
         """A changed copy of the first parent. Raises `OperatorError` where none can be found."""
@@ -113,6 +130,14 @@ class Operator(Protocol):
         """A child of the first two parents. Raises `OperatorError` where none can be found."""
         ...
 
+    def draft(self, context: OperatorContext) -> Proposal:
+        """A recipe made anew, from the direction's brief. Asked for only where `verbs` has it. Raises `OperatorError`."""
+        ...
+
     def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
         """A child that should not fail as `failure` did, or None where the operator sees no remedy."""
+        ...
+
+    def interrupt(self) -> None:
+        """Begin nothing new: the search is being stopped. Calls in other threads end as soon as what is paid for is on record."""
         ...

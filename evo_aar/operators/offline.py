@@ -31,6 +31,8 @@ class OfflineOperator:
     """
 
     name = "offline"
+    verbs = frozenset({"mutation", "crossover", "repair"})
+    waits = False
 
     def __init__(self, *, attempts: int = ATTEMPTS, second_edit: float = 0.25) -> None:
         if attempts < 1 or not 0 <= second_edit <= 1:
@@ -65,6 +67,12 @@ class OfflineOperator:
             return [first, *_mutate(first.genome.pruned(), context, (attempt + 3) // 4, 1 + attempt / 4)]
 
         return self._first_new(context, "crossover", (host_parent, donor_parent), host, edits)
+
+    def draft(self, context: OperatorContext) -> Proposal:
+        raise OperatorError(f"{context.place}: a syntax tree needs a parent; only agents draft recipes")
+
+    def interrupt(self) -> None:
+        """Its calls take milliseconds: they may as well end."""
 
     def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
         """The failed recipe without the stage where it failed, or with less training if it was over budget; else None."""

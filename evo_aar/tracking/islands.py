@@ -25,7 +25,7 @@ def varied(lives: Sequence[Life]) -> float | None:
 def island_points(generation: Generation, diversity: Mapping[int, float | None]) -> dict[int, list[Point]]:
     """What a generation adds to the islands' runs: the same names on each, so that they overlay on one chart."""
     summary = generation.summary.get("islands", {})
-    names = ("best_pgr", "best_se", "mean_pgr", "born", "failed", "duplicates")
+    names = ("best_pgr", "best_se", "mean_pgr", "born", "failed", "duplicates", "unborn")
     return {
         island.number: points(
             generation.number,
@@ -50,6 +50,9 @@ def search_points(generation: Generation, diversity: Mapping[int, float | None],
         values[f"diversity/island_{number}"] = value
     for name, value in summary.get("diversity", {}).items():
         values[f"diversity/{name}"] = value
+    for arm, tally in summary.get("allocation", {}).items():
+        for name, value in tally.items():
+            values[f"allocation_{name}/{named(arm)}"] = value
     for name, value in summary.get("baselines", {}).items():
         values[f"baselines/{name}_accuracy"] = value
     for testbed, scores in summary.get("also", {}).items():
