@@ -16,13 +16,14 @@ from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Slot
 from evaluator.trainer.students import Ensemble, Shifted, Student, Trained, Untrained
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Outcome, Trial
+from evaluator.trial import EXPLORE, SCORE, SMOKE, SMOKE_ROWS, Outcome, Trial
 from recipes.contract import MAX_ENSEMBLE
 from recipes.wire import Message
 
 MAX_IN_FLIGHT = 64
 MAX_STUDENTS = 1024
 MAX_SESSIONS = 16
+MAX_OUTPUT = 10_000
 
 
 class ProtocolBreach(Exception):
@@ -45,7 +46,7 @@ class Conversation:
         self._kind = kind
         self.seconds = 0.0  # the trial's share of the worker's time, kept by the service
         size = trainer.testbed.sizes["train"]
-        kept = max(8, round(trial.fidelity * size))
+        kept = min(SMOKE_ROWS, size) if trial.purpose == SMOKE else max(8, round(trial.fidelity * size))
         self._pool = np.sort(np.random.default_rng([trial.seed, 1]).permutation(size)[:kept]) if kept < size else np.arange(size)
         self._tokens = trainer.states.tokens("train")[self._pool]
         self._budget = Budget(trainer.testbed.profile, kind, int(self._tokens.sum()))
@@ -68,7 +69,11 @@ class Conversation:
             "student": self._kind,
             "budget": self._budget.left,
         }
-        return Message("start", 0, facts, {"weak_labels": testbed.weak_labels()[self._pool]})
+        weak = testbed.weak_labels()[self._pool]
+        if self.trial.purpose == SMOKE:
+            first = np.random.default_rng([self.trial.seed, 2]).random(len(weak), np.float32)
+            weak = np.stack([1 - first, first], 1)
+        return Message("start", 0, facts, {"weak_labels": weak})
 
     def receive(self, message: Message) -> None:
         """Act on one message. Raises `ProtocolBreach`."""
@@ -85,12 +90,13 @@ class Conversation:
             else:
                 self._send(Message("error", message.number, {"type": kind, "message": str(error)}))
 
-    def fail(self, reason: str, message: str) -> None:
+    def fail(self, reason: str, message: str, output: str = "") -> None:
         """End the trial without a score."""
         self.close()
         self.outcome = Outcome(
             reason=reason,
             message=message,
+            output=output,
             tokens=self._budget.spent,
             seconds=self.seconds,
             history=self._history,
@@ -282,29 +288,31 @@ class Conversation:
 
     def _on_failed(self, message: Message) -> None:
         reason, text = message.fields.get("reason"), message.fields.get("message")
-        self.fail(str(reason)[:40] or "exception", str(text)[:2000])
+        if self.trial.purpose == EXPLORE and reason == "contract":  # it made no student: nobody asked for one
+            self._end(output=_output(message))
+            return
+        self.fail(str(reason)[:40] or "exception", str(text)[:2000], _output(message))
 
     def _on_done(self, message: Message) -> None:
         number = message.fields.get("student")
         if type(number) is not int or number not in self._students:
             self.fail("contract", "recipe() returned a student that it never made")
             return
+        if self.trial.purpose != SCORE:
+            self._end(output=_output(message))
+            return
         student = self._students[number]
         fitness = self._trainer.probabilities(student, "fitness")
         pool = self._trainer.probabilities(student, "train")
         if not (np.isfinite(fitness).all() and np.isfinite(pool).all()):
-            self.fail("diverged", "the student's predictions are NaN or infinite; lower the learning rate")
+            self.fail("diverged", "the student's predictions are NaN or infinite; lower the learning rate", _output(message))
             return
         self.student = student
+        self._end(fitness=fitness, pool=pool[:, 1], members=_members(student), output=_output(message))
+
+    def _end(self, **found) -> None:
         self.close()
-        self.outcome = Outcome(
-            fitness=fitness,
-            pool=pool[:, 1],
-            tokens=self._budget.spent,
-            seconds=self.seconds,
-            members=_members(student),
-            history=self._history,
-        )
+        self.outcome = Outcome(tokens=self._budget.spent, seconds=self.seconds, history=self._history, **found)
 
     # ---- reading fields
 
@@ -346,6 +354,10 @@ class Conversation:
         if len(self._students) >= MAX_STUDENTS:
             raise ProtocolBreach(f"more than {MAX_STUDENTS} students in one trial")
         self._students[number] = student
+
+
+def _output(message: Message) -> str:
+    return str(message.fields.get("output", ""))[:MAX_OUTPUT]
 
 
 def _members(student: Student) -> int:

@@ -20,7 +20,7 @@ from evaluator.hidden_states import HiddenStates
 from evaluator.processes import Limits
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trial import Outcome, Trial
-from evaluator.worker import WorkerSettings, run_trials
+from evaluator.worker import WorkerSettings, run_trials, run_ungraded
 from evaluator.workers import stop_workers, workers_executor
 
 POLL_SECONDS = 0.1
@@ -140,6 +140,18 @@ class Evaluator:
                 ) from error
             if error is not None:
                 raise error
+
+    def run_ungraded(self, trial: Trial) -> Outcome:
+        """A trial whose purpose is not a score, run beside whatever else the workers are at. Raises `EvaluatorError` if it keeps killing them."""
+        for attempt in range(1, WORKER_ATTEMPTS + 1):
+            try:
+                return workers_executor(self.workers).submit(run_ungraded, self.settings, trial).result()
+            except TerminatedWorkerError as error:
+                if attempt == WORKER_ATTEMPTS:
+                    raise EvaluatorError(
+                        f"worker processes were killed {WORKER_ATTEMPTS} times by a recipe that was looked at. Out of memory? Use fewer --workers."
+                    ) from error
+        raise AssertionError("unreachable")
 
     def _submit(self, trials: list[Trial], students: Path | None) -> list[Future]:
         """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of every kind."""

@@ -13,14 +13,22 @@ import numpy as np
 
 from recipes.source import source_hash
 
+SCORE, SMOKE, EXPLORE = "score", "smoke", "explore"
+SMOKE_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Trial:
-    """`fidelity` is the fraction of the training pool that the recipe is given."""
+    """`fidelity` is the fraction of the training pool that the recipe is given.
+
+    `purpose`: SCORE, to be graded; SMOKE, on 32 rows with random labels, to see whether the recipe holds together; EXPLORE, on the
+    training pool, for what it prints. The latter two have no predictions, and are asked for with `Evaluator.run_ungraded`.
+    """
 
     source: str
     seed: int
     fidelity: float = 1.0
+    purpose: str = SCORE
 
     @property
     def source_hash(self) -> str:
@@ -38,7 +46,7 @@ class Outcome:
 
     A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2] and `pool` [n] (P of class 1) are the
     student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is
-    the trial's share of its worker's wall-clock time.
+    the trial's share of its worker's wall-clock time; `output` is the beginning of what the recipe printed.
     """
 
     reason: str | None = None
@@ -49,6 +57,7 @@ class Outcome:
     seconds: float = 0.0
     members: int = 1
     history: list[dict] = field(default_factory=list)
+    output: str = ""
 
     @property
     def ok(self) -> bool:

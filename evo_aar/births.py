@@ -76,6 +76,7 @@ class Unborn:
     context: OperatorContext
     reason: str
     usd: float
+    tries: tuple[Mapping, ...] = ()
 
 
 class Nursery:
@@ -117,7 +118,7 @@ class Nursery:
             chosen = self._parents(island, arm, stream)
             if "draft" in self._operator.verbs and (not chosen or (island in self._stagnant and child == 0)):
                 arm = Arm("draft", arm.model)
-                chosen = chosen[:1]
+                chosen = []
             elif not chosen:
                 break
             elif len(chosen) == 1:
@@ -148,7 +149,7 @@ class Nursery:
             try:
                 proposal = self._operator.draft(context) if plan.arm.verb == "draft" else ask[plan.arm.verb](context)
             except OperatorError as error:
-                made.append(Unborn(plan.arm, context, str(error), error.usd))
+                made.append(Unborn(plan.arm, context, str(error), error.usd, tuple(error.tries)))
             else:
                 made.append(Birth(plan.arm, context, proposal, proposal.usd))
         return made
@@ -166,6 +167,8 @@ class Nursery:
             return replace(birth, usd=birth.usd + error.usd) if error.usd else None
         if proposal is None:
             return None
+        if tries := birth.proposal.detail.get("tries"):
+            proposal = replace(proposal, detail={**proposal.detail, "tries": [*tries, *proposal.detail["tries"]]})
         return Birth(birth.arm, context, proposal, birth.usd + proposal.usd, attempt)
 
     def _parents(self, island: int, arm: Arm, stream) -> list[Contender]:

@@ -20,7 +20,8 @@ class Breeding:
 
     `attempt` tries the recipes of births; `failed` tells the trial in which one failed, or None. `concurrency`: how many calls of
     the operator run at once; `waits`: whether these wait for something else than this machine, so that children are tried as they
-    come, rather than all together, which trains more of them in one batch.
+    come, rather than all together, which trains more of them in one batch. What stops it calls `interrupt`, and waits for calls that
+    have begun; who is stopped again meanwhile calls `abandon`.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Breeding:
         concurrency: int,
         waits: bool,
         interrupt: Callable[[], None],
+        abandon: Callable[[], None],
     ) -> None:
         self._nursery = nursery
         self._attempt = attempt
@@ -39,6 +41,7 @@ class Breeding:
         self._concurrency = concurrency
         self._waits = waits
         self._interrupt = interrupt
+        self._abandon = abandon
 
     def births(self, islands: Sequence[Sequence[Plan]]) -> list[Birth | Unborn]:
         """Every place's child or the reason why there is none, in the order of places."""
@@ -62,8 +65,16 @@ class Breeding:
             self._interrupt()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._end(pool)
         return sorted(final, key=_place)
+
+    def _end(self, pool: ThreadPoolExecutor) -> None:
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:
+            self._abandon()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
     def _mended(self, birth: Birth, trial: Trial) -> list[Birth]:
         """The repaired birth, to be tried; where there is no remedy, the failed one, not to be sent back again."""

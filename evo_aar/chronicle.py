@@ -24,7 +24,8 @@ def post_findings(forum: Forum, number: int, before: Mapping[int, list[Contender
         gain, error = new[0].estimate.mean - old[0].estimate.mean, new[0].estimate.standard_error or 0.0
         if gain > error:
             changes = "; ".join(new[0].individual.detail.get("changes", ())) or "a new recipe"
-            text = f"{changes}: PGR {old[0].estimate.mean:.2f} to {new[0].estimate.mean:.2f} (± {error:.2f}) over {old[0].individual.idea!r}"
+            # No figures: who reads this is told of scores by evo_aar.feedback alone.
+            text = f"{changes}: the island's new best, ahead of {old[0].individual.idea!r} by more than its standard error"
             forum.post(Finding(new[0].id, island, number, new[0].individual.idea, text, new[0].individual.source_hash))
 
 
@@ -77,4 +78,6 @@ def summary_of(
 
 
 def _told(one: Unborn) -> dict:
-    return {"island": one.context.island, "child": one.context.child, "arm": one.arm.key, "reason": one.reason, "usd": one.usd}
+    context = one.context
+    told = {"island": context.island, "child": context.child, "arm": one.arm.key, "reason": one.reason, "usd": one.usd}
+    return told | {"tries": list(one.tries)}

@@ -18,8 +18,8 @@ In generation g, one `View` for every child that is made, through all its repair
 `of` and `tried` give a `Shown`, whose `text` can be sent as it is, or None for what was never graded (it failed, or isn't on record).
 
 Nothing here depends on timing. A view starts from the state after generation g - 1, which is a fold over the store in the order of places:
-by generation, then island by island, each child's tries and then the child itself, then who migrated there. A search that is resumed
-folds the same rows again and asks the grader nothing.
+by generation, first the tries for places that stayed empty, then island by island each child's tries and the child itself, then who
+migrated there. A search that is resumed folds the same rows again and asks the grader nothing.
 
 What it does not hide: who was chosen as a parent, and in what order an archive stands. These come from exact scores.
 """
@@ -88,8 +88,11 @@ class Feedback:
 
     def _after(self, generation: int) -> dict[int, _Ladders]:
         """The state after `generation`, in the order of places."""
-        self._store.generations.get(generation)
+        empty = self._store.generations.get(generation).summary.get("unborn", ())
         state = {island: ladders.copy() for island, ladders in self._generations[generation].items()}
+        for place in empty:
+            for one in place["tries"]:
+                self.ask(state[place["island"]], one["source_hash"], one["seeds"], one["fidelity"])
         for individual in self._store.individuals.all(generation=generation):
             ladders = state[individual.island]
             for one in individual.detail.get("tries", ()):

@@ -123,6 +123,7 @@ class Search:
             concurrency=self._concurrency,
             waits=self._operator.waits,
             interrupt=self._operator.interrupt,
+            abandon=self._operator.abandon,
         ).births(plans)
         born: dict[int, list[str]] = {island: [] for island in living}
         fates, seen = [], set(known)

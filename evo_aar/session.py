@@ -15,8 +15,12 @@ from evaluator.evaluator import Evaluator, check_device
 from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
 from evo_aar import finals
-from evo_aar.errors import UsageError
-from evo_aar.operators import OfflineOperator
+from evo_aar.budgets import Budgets
+from evo_aar.errors import SearchStopped, UsageError
+from evo_aar.feedback import Feedback
+from evo_aar.forum_files import ForumFiles
+from evo_aar.laboratory import Laboratory
+from evo_aar.operators import OfflineOperator, Operator
 from evo_aar.places import cache_folder, run_folder, store_path
 from evo_aar.progress import SearchProgress, finals_table, islands_table
 from evo_aar.search import Search
@@ -24,10 +28,11 @@ from evo_aar.settings import SearchSettings
 from evo_aar.tables import plain
 from evo_aar.testbeds import prepared
 from evo_aar.tracking.tracker import Tracker
-from evo_aar.trials import Trials
+from evo_aar.trials import Trials, search_seeds
 from population.store import Store
 
-PACKAGES = ("evo-aar", "torch", "transformers", "numpy", "deap", "joblib", "libcst")
+PATIENCE_SECONDS = 900.0
+PACKAGES = ("evo-aar", "torch", "transformers", "numpy", "deap", "joblib", "libcst", "anthropic")
 
 
 class SearchSession:
@@ -75,20 +80,26 @@ class SearchSession:
         store = Store.open(store_path(folder))
         return cls(store, SearchSettings.from_json(store.settings), folder=folder, workers=workers, device=device, console=console)
 
-    def run(self, *, max_trials: int | None = None, max_questions: int | None = None, max_hours: float | None = None) -> None:
-        """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on."""
+    def run(self, budgets: Budgets, *, concurrency: int = 1, patience: float = PATIENCE_SECONDS) -> None:
+        """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on.
+
+        `concurrency`: calls of a language model at once; `patience`: seconds that one may take with all its retries. Raises `UsageError`
+        where the model's server doesn't serve.
+        """
         started, settings, console = time.monotonic(), self._settings, self._console
-        console.print(
-            f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator: offline (syntax tree, no language model)"
+        named = (
+            f"agents ({', '.join(settings.models)})"
+            if settings.operator == "agents"
+            else "offline (syntax tree, no language model)"
         )
+        console.print(f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator: {named}")
         try:
             with SearchProgress(console, settings, len(self._store.trials)) as progress:
                 progress.describe("baselines")
-                search, trials = self._search(progress)
+                search, trials = self._search(progress, budgets, concurrency, patience)
                 while not search.done:
-                    if self._spent(started, max_trials, max_questions, max_hours):
-                        self._tracker.pause()
-                        return
+                    if reached := budgets.reached(self._store, (time.monotonic() - started) / 3600):
+                        raise SearchStopped(f"{reached} is reached; stopped between generations", within_budget=True)
                     progress.describe(f"generation {len(self._store.generations)} of {settings.generations}")
                     search.step()
                 progress.describe("finals")
@@ -97,17 +108,27 @@ class SearchSession:
             self._tracker.finish()
         except KeyboardInterrupt:
             stop_workers()
-            if self._tracker is not None:
-                self._tracker.pause()
+            self._pause()
             console.print(f"\nstopped; nothing is lost. Go on with: {self._how_to_resume()}")
             raise SystemExit(130) from None
+        except SearchStopped as stop:
+            stop_workers()
+            self._pause()
+            if not stop.within_budget:
+                raise UsageError(f"{stop}. Nothing is lost; go on with: {self._how_to_resume()}") from None
+            console.print(plain(f"{stop}. Go on with: {self._how_to_resume()}"))
+            return
         console.print(islands_table(self._store))
         console.print(finals_table(self._store, trials.testbed))
         console.print(
             f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export {self._folder.name} --best -o DIR"
         )
 
-    def _search(self, progress: SearchProgress) -> tuple[Search, Trials]:
+    def _pause(self) -> None:
+        if self._tracker is not None:
+            self._tracker.pause()
+
+    def _search(self, progress: SearchProgress, budgets: Budgets, concurrency: int, patience: float) -> tuple[Search, Trials]:
         settings = self._settings
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         evaluator = self._evaluator(path)
@@ -131,8 +152,39 @@ class SearchSession:
         )
         facts = {"layers": evaluator.layers, "has_prior": evaluator.has_prior}
         accuracies = {"weak": base.weak_accuracy, "ceiling": base.ceiling_accuracy, "majority": base.majority}
-        reporters = (progress, self._tracker)
-        return Search(self._store, settings, OfflineOperator(), trials, facts, reporters, also, accuracies), trials
+        reporters = (progress, ForumFiles(self._folder / "forum"), self._tracker)
+        operator: Operator = OfflineOperator()
+        if settings.operator == "agents":
+            operator = self._agents(evaluator, trials, accuracies, budgets, patience)
+        calls = concurrency if operator.waits else 1
+        return Search(self._store, settings, operator, trials, facts, reporters, also, accuracies, calls), trials
+
+    def _agents(self, evaluator: Evaluator, trials: Trials, accuracies: dict, budgets: Budgets, patience: float) -> Operator:
+        from evo_aar.operators.agents.client import ModelClient
+        from evo_aar.operators.agents.meter import Meter
+        from evo_aar.operators.agents.operator import AgentOperator
+
+        settings = self._settings
+        feedback = Feedback(
+            self._store,
+            trials.testbed,
+            seeds=search_seeds(settings.seed, settings.seeds),
+            islands=settings.islands,
+            weak=accuracies["weak"],
+            ceiling=accuracies["ceiling"],
+        )
+        deadline = None if budgets.max_hours is None else time.monotonic() + budgets.max_hours * 3600
+        return AgentOperator(
+            self._store,
+            settings,
+            Laboratory(evaluator, self._store, trials, settings.seed),
+            feedback,
+            testbed=trials.testbed,
+            student=evaluator.kind,
+            client=ModelClient(patience=patience),
+            meter=Meter(self._store, max_usd=budgets.max_usd, max_tokens=budgets.max_tokens, deadline=deadline),
+            say=lambda line: self._console.print(plain(line)),
+        )
 
     def _evaluator(self, path: Path) -> Evaluator:
         return Evaluator(
@@ -143,19 +195,6 @@ class SearchSession:
             kind=self._settings.student,
             device=self._device,
         )
-
-    def _spent(self, started: float, max_trials: int | None, max_questions: int | None, max_hours: float | None) -> bool:
-        hours = (time.monotonic() - started) / 3600
-        reached = None
-        if max_trials is not None and len(self._store.trials) >= max_trials:
-            reached = f"--max-trials {max_trials}"
-        if max_questions is not None and self._store.ledger.total("grader_questions") >= max_questions:
-            reached = f"--max-questions {max_questions}"
-        if max_hours is not None and hours >= max_hours:
-            reached = f"--max-hours {max_hours:g}"
-        if reached:
-            self._console.print(f"{reached} is reached; stopped between generations. Go on with: {self._how_to_resume()}")
-        return reached is not None
 
     def _how_to_resume(self) -> str:
         return f"evo-aar resume {self._folder.name} --runs {self._folder.parent}"

@@ -13,8 +13,10 @@ from population.store import Store
 if TYPE_CHECKING:  # a report that only reads a store does without torch
     from evaluator.evaluator import Evaluator, Result
 
-FRESH, FINAL = 1_000, 100_000
+FRESH, FINAL, TRY = 1_000, 100_000, 999_999
 SPAN = 1_000_000
+TRY_FIDELITY = 0.25
+"""The share of the training pool on which operators try what they may submit."""
 
 
 def search_seeds(seed: int, count: int) -> list[int]:
@@ -30,6 +32,11 @@ def fresh_seeds(seed: int, count: int) -> list[int]:
 def final_seeds(seed: int, count: int) -> list[int]:
     """Seeds that nothing was selected on."""
     return [seed * SPAN + FINAL + k for k in range(count)]
+
+
+def try_seed(seed: int) -> int:
+    """The seed of operators' own trials, which decide nothing."""
+    return seed * SPAN + TRY
 
 
 @dataclass(frozen=True)
@@ -71,15 +78,20 @@ class Trials:
             for seed in seeds:
                 if seed not in known:
                     wanted.setdefault((candidate.source_hash, seed), candidate)
-        requests = [Request(candidate.source, seed) for (_, seed), candidate in wanted.items()]
-        if not requests:
+        self._run({Request(candidate.source, seed): candidate for (_, seed), candidate in wanted.items()})
+
+    def one(self, candidate: Candidate, seed: int, fidelity: float) -> Trial:
+        """One trial at any fidelity, run where it isn't on record yet."""
+        known = self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
+        if known is None:
+            self._run({Request(candidate.source, seed, fidelity): candidate})
+        return self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
+
+    def _run(self, wanted: dict[Request, Candidate]) -> None:
+        if not wanted:
             return
-
-        def asked(trial: Request) -> None:
-            self._enter_question(trial, wanted[trial.source_hash, trial.seed])
-
-        for result in self._evaluator.evaluate(requests, on_question=asked):
-            self._record(result, wanted[result.trial.source_hash, result.trial.seed])
+        for result in self._evaluator.evaluate(list(wanted), on_question=lambda trial: self._enter_question(trial, wanted[trial])):
+            self._record(result, wanted[result.trial])
 
     def _enter_question(self, request: Request, candidate: Candidate) -> None:
         """On the ledger before it is asked; one that a crash has kept from being recorded is the same question when it is asked again."""

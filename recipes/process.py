@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import io
 import json
 import os
 import random
@@ -35,6 +36,7 @@ from recipes.wire import Connection, Message, WireError
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG = 1
+LONGEST_OUTPUT = 10_000
 
 
 class Deadlock(Exception):
@@ -58,6 +60,20 @@ class _Answers(selectors.SelectSelector):
         elif timeout > 0:
             raise Deadlock("the recipe sleeps on a timer; wait for requests only")
         return []
+
+
+class Printed(io.TextIOBase):
+    """The beginning of what a recipe prints, for whoever wrote it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.text += text[: max(0, LONGEST_OUTPUT - len(self.text))]
+        return len(text)
 
 
 class TrainerChannel:
@@ -114,8 +130,10 @@ class TrainerChannel:
 def run_trial(connection: Connection) -> None:
     """Read the start message, run the recipe, tell the trainer how it ended."""
     start = connection.receive()
+    printed = Printed()
     try:
-        outcome = _run_recipe(connection, start)
+        with contextlib.redirect_stdout(printed):
+            outcome = _run_recipe(connection, start)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except MemoryError:
@@ -123,6 +141,7 @@ def run_trial(connection: Connection) -> None:
     except BaseException as error:  # whatever foreign code raises, SystemExit too, is the recipe's failure, and is reported
         reason, message = _explain(error)
         outcome = Message("failed", 0, {"reason": reason, "message": message})
+    outcome.fields["output"] = printed.text
     with contextlib.suppress(OSError):
         connection.send(outcome)
 

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from evo_aar.budgets import Budgets
 from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Weak
 from evo_aar.places import default_workers
 from evo_aar.settings import SearchSettings
 
 DEFAULTS = SearchSettings(testbed="mini/math")
 CORES = default_workers()
+MODELS = ["claude-opus-5-5"]
 Workers = Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")]
 MaxTrials = Annotated[
     int | None, typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials.")
@@ -20,6 +22,16 @@ MaxTrials = Annotated[
 MaxQuestions = Annotated[
     int | None,
     typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many questions to the grader."),
+]
+MaxUsd = Annotated[
+    float | None, typer.Option(help="Stop cleanly before language models have cost more than this, calls in flight counted.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Stop cleanly before language models have read and written more tokens than this.")
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Calls of a language model at once.")]
+Patience = Annotated[
+    float, typer.Option(min=0, help="Seconds that a call may take, with all its retries, before the search stops to be resumed.")
 ]
 MaxHours = Annotated[float | None, typer.Option(help="Stop cleanly before the generation that would begin past this many hours.")]
 
@@ -44,6 +56,25 @@ def evolve(
     student: Student = None,
     strong: Strong = None,
     weak: Weak = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(help="agents (language models) or offline; default: agents where there is an API key.", show_default=False),
+    ] = None,
+    model: Annotated[list[str], typer.Option(help="A model for agents; give several to have them compared.")] = MODELS,
+    allocation: Annotated[
+        str, typer.Option(help="How births are dealt out to operators and models: bandit (by gain per dollar) or uniform.")
+    ] = DEFAULTS.allocation,
+    tries: Annotated[
+        int, typer.Option(help="Low-fidelity trials that an island's agents may spend in a generation.")
+    ] = DEFAULTS.tries,
+    turns: Annotated[int, typer.Option(help="Replies of a model for one child.")] = DEFAULTS.turns,
+    reply_tokens: Annotated[int, typer.Option(help="The longest reply of a model, in tokens.")] = DEFAULTS.reply_tokens,
+    price: Annotated[
+        list[str], typer.Option(help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ.")
+    ] = [],  # noqa: B006 - typer copies it
+    prices: Annotated[
+        Path | None, typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False)
+    ] = None,
     also: Annotated[
         str, typer.Option(help="Testbeds, by comma, on which each generation's elites are evaluated too; never selected on.")
     ] = "",
@@ -53,6 +84,10 @@ def evolve(
     max_trials: MaxTrials = None,
     max_questions: MaxQuestions = None,
     max_hours: MaxHours = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 9,
+    patience: Patience = 900.0,
     device: Device = "cpu",
 ) -> None:
     """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla fine-tuning."""
@@ -62,10 +97,31 @@ def evolve(
     settings = SearchSettings(
         testbed=testbed, strong=strong, weak=weak, student=student, islands=islands, population=population, children=children,
         generations=generations, seeds=seeds, race=race, migrate_every=migrate_every, final_seeds=final_seeds, seed=seed,
-        also=tuple(name for name in also.split(",") if name),
+        also=tuple(name for name in also.split(",") if name), allocation=allocation,
+        **_operators(operator, model, tries, turns, reply_tokens, prices, price),
     )  # fmt: skip
+    budgets = Budgets(
+        max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
+    )
     with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=output()) as session:
-        session.run(max_trials=max_trials, max_questions=max_questions, max_hours=max_hours)
+        session.run(budgets, concurrency=concurrency, patience=patience)
+
+
+def _operators(
+    operator: str | None, models: list[str], tries: int, turns: int, reply_tokens: int, prices: Path | None, price: list[str]
+) -> dict:
+    """The settings that say who makes children."""
+    from evo_aar.operators.agents.client import has_key, require_key
+    from evo_aar.operators.agents.prices import price_table
+
+    operator = operator or ("agents" if has_key() else "offline")
+    if operator != "agents":
+        return {"operator": operator}
+    require_key()
+    return {
+        "operator": operator, "models": tuple(models), "prices": price_table(models, prices, price), "tries": tries, "turns": turns,
+        "reply_tokens": reply_tokens,
+    }  # fmt: skip
 
 
 def resume(
@@ -75,14 +131,21 @@ def resume(
     max_trials: MaxTrials = None,
     max_questions: MaxQuestions = None,
     max_hours: MaxHours = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 9,
+    patience: Patience = 900.0,
     device: Device = "cpu",
 ) -> None:
     """Continue a search from its store, wherever it was interrupted."""
     from evo_aar.session import SearchSession
     from evo_aar.tables import output
 
+    budgets = Budgets(
+        max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
+    )
     with SearchSession.resume(run, runs=runs, workers=workers, device=device, console=output()) as session:
-        session.run(max_trials=max_trials, max_questions=max_questions, max_hours=max_hours)
+        session.run(budgets, concurrency=concurrency, patience=patience)
 
 
 def register(app: typer.Typer) -> None:

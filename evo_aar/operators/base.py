@@ -9,7 +9,7 @@ several threads at once, each with its own context.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,11 +19,15 @@ from recipes.contract import LOSSES, SCHEDULES
 
 
 class OperatorError(Exception):
-    """An operator could not make a child. The message says for which child and what was tried; `usd` is what that has cost."""
+    """An operator could not make a child. The message says for which child and what was tried.
 
-    def __init__(self, message: str, usd: float = 0.0) -> None:
+    `usd` is what that has cost; `tries` the trials that it was told of (see `evo_aar.feedback`).
+    """
+
+    def __init__(self, message: str, usd: float = 0.0, tries: Sequence[Mapping] = ()) -> None:
         super().__init__(message)
         self.usd = usd
+        self.tries = list(tries)
 
 
 @dataclass(frozen=True)
@@ -140,4 +144,8 @@ class Operator(Protocol):
 
     def interrupt(self) -> None:
         """Begin nothing new: the search is being stopped. Calls in other threads end as soon as what is paid for is on record."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up calls that have begun, whatever they cost."""
         ...

@@ -74,6 +74,8 @@ class OfflineOperator:
     def interrupt(self) -> None:
         """Its calls take milliseconds: they may as well end."""
 
+    abandon = interrupt
+
     def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
         """The failed recipe without the stage where it failed, or with less training if it was over budget; else None."""
         try:
