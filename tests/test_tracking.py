@@ -1,21 +1,16 @@
-"""What a search looks like in a real MLflow database, and that tracking neither stops a search nor says anything twice."""
+"""What a search looks like in a real MLflow database."""
 
 import json
-import os
 import re
-import shutil
-import signal
-import sqlite3
-import time
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from store_examples import python
 from synthetic_search import SyntheticSearch
+from tracking_examples import artifact, copied, fail, history, shown, tracked_search
 
 from evo_aar.lineage.colours import Scale
 from evo_aar.lineage.ticks import ticks
@@ -23,95 +18,24 @@ from evo_aar.places import tracking_uri
 from evo_aar.tracking import Tracker
 from evo_aar.tracking.markdown import code, escaped
 from evo_aar.tracking.scores import scores_of
-from population.store import Store
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
 
 
-def fail(message):
-    raise AssertionError(message)
-
-
-def tracked(runs, store, warn=fail, **options):
-    return Tracker(runs, store, "demo", warn=warn, **options)
-
-
-def shown(runs):
-    """All runs by key, and the client."""
-    client = MlflowClient(tracking_uri(runs))
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    found = list(client.search_runs(experiments, max_results=1000))
-    keys = [run.data.tags["key"] for run in found]
-    assert len(set(keys)) == len(keys), "a run is there twice"
-    return dict(zip(keys, found, strict=True)), client
-
-
-def everything(runs, as_logged=False):
-    """All that MLflow has of a search but ids and times: comparable between two folders.
-
-    Of a metric that was logged again at a step the last value counts, and of what had been spent when only the last: these depend
-    on when somebody looked. `as_logged`: everything that was ever logged.
-    """
-    found, client = shown(runs)
-    names = {run.info.run_id: key for key, run in found.items()}
-
-    def neutral(text):
-        return re.sub(r"/experiments/\d+/runs/([0-9a-f]{32})", lambda match: names[match[1]], text)
-
-    state = {}
-    for key, run in found.items():
-        tags = {name: neutral(value) for name, value in run.data.tags.items() if name != "logged"}
-        tags["mlflow.parentRunId"] = names.get(tags.get("mlflow.parentRunId"))
-        metrics = {name: history(client, run, name) for name in run.data.metrics}
-        if not as_logged:
-            metrics = {name: run.data.metrics[name] if "spent" in name else dict(values) for name, values in metrics.items()}
-        folder = run.info.artifact_uri.removeprefix("file://")
-        files = {name: Path(folder, name).read_text() for name in (os.listdir(folder) if os.path.isdir(folder) else ())}
-        state[key] = (run.info.run_name, run.info.status, run.data.params, tags, metrics, files)
-    return state
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """MLflow takes seconds to make a database: once for all tests."""
-    runs = tmp_path_factory.mktemp("empty")
-    MlflowClient(tracking_uri(runs)).search_experiments()
-    return runs / "mlflow.db"
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, empty_database):
+    """A whole search, tracked as a search is: the store, the runs by key, the client."""
+    folder = copied(empty_database, tmp_path_factory.mktemp("demo"))
+    return tracked_search(folder), *shown(folder)
 
 
 @pytest.fixture
 def runs(tmp_path, empty_database):
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    for file in empty_database.parent.glob("mlflow.db*"):
-        shutil.copy(file, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory, empty_database):
-    """A whole search, tracked as a search is: the folder, the store, the runs by key, the client."""
-    folder = tmp_path_factory.mktemp("demo")
-    for file in empty_database.parent.glob("mlflow.db*"):
-        shutil.copy(file, folder)
-    search = SyntheticSearch(folder / "demo" / "search.sqlite")
-    tracker = tracked(folder, search.store)
-    search.run(lambda number: tracker.generation(search.store, number))
-    tracker.finish()
-    return folder, search.store, *shown(folder)
-
-
-def history(client, run, name):
-    metrics = sorted(client.get_metric_history(run.info.run_id, name), key=lambda metric: (metric.step, metric.timestamp))
-    return [(metric.step, metric.value) for metric in metrics]
-
-
-def artifact(run, name):
-    return Path(run.info.artifact_uri.removeprefix("file://"), name).read_text()
+    return copied(empty_database, tmp_path / "runs")
 
 
 def test_a_run_per_individual_lies_in_its_island_and_the_islands_in_the_search(demo):
-    _, store, found, client = demo
+    store, found, client = demo
     individuals = {one.id: one for one in store.individuals.all()}
     assert set(found) == {"search", "island-0", "island-1", *individuals}
     assert found["search"].info.run_name == "demo"
@@ -124,19 +48,19 @@ def test_a_run_per_individual_lies_in_its_island_and_the_islands_in_the_search(d
 
 
 def test_runs_say_who_made_them_and_with_what(demo):
-    tags = demo[2]["search"].data.tags
+    tags = demo[1]["search"].data.tags
     assert tags["mlflow.user"] and tags["mlflow.source.name"] == "evo-aar"
     assert tags["version.torch"] == "2.13.0" and tags["version.python"] == "3.11.2"
 
 
 def test_the_searchs_parameters_are_its_settings(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     params = found["search"].data.params
     assert params == {name: str(value) if value != [] else "" for name, value in store.settings.items() if value is not None}
 
 
 def test_generations_are_the_steps_of_the_metrics_of_search_and_islands(demo):
-    _, store, found, client = demo
+    store, found, client = demo
     summaries = [generation.summary for generation in store.generations.all()]
     assert history(client, found["search"], "best_pgr") == [(n, one["best_pgr"]) for n, one in enumerate(summaries)]
     for island in ("0", "1"):
@@ -155,7 +79,7 @@ def test_generations_are_the_steps_of_the_metrics_of_search_and_islands(demo):
 
 
 def test_baselines_finals_and_expenses_are_the_searchs_metrics(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     metrics = found["search"].data.metrics
     vanilla = store.trials.of(source_hash(baseline_sources()["vanilla"]))
     assert metrics["baseline/vanilla"] == pytest.approx(sum(trial.pgr for trial in vanilla) / 4)
@@ -164,7 +88,7 @@ def test_baselines_finals_and_expenses_are_the_searchs_metrics(demo):
 
 
 def test_an_individuals_run_has_its_birth_and_its_scores(demo):
-    _, store, found, client = demo
+    store, found, client = demo
     one = store.individuals.get("g001-i1-c02")
     run, trials = found[one.id], scores_of(store, one.source_hash).search
     assert run.data.params == {
@@ -180,7 +104,7 @@ def test_an_individuals_run_has_its_birth_and_its_scores(demo):
 
 
 def test_fresh_and_final_seeds_are_told_apart_from_those_that_every_recipe_has(demo):
-    _, store, found, client = demo
+    store, found, client = demo
     (crowned,) = store.generations.fates(kind="crowned")
     run, scores = found[crowned.individual], scores_of(store, store.individuals.get(crowned.individual).source_hash)
     assert len(scores.final) == 4
@@ -192,7 +116,7 @@ def test_fresh_and_final_seeds_are_told_apart_from_those_that_every_recipe_has(d
 
 
 def test_a_failure_and_a_duplicate_have_no_pgr_and_say_why(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     failed, duplicate = (store.generations.fates(kind=kind)[0].individual for kind in ("failed", "duplicate"))
     for identity in (failed, duplicate):
         assert not {name for name in found[identity].data.metrics if "pgr" in name or name == "accuracy"}
@@ -203,7 +127,7 @@ def test_a_failure_and_a_duplicate_have_no_pgr_and_say_why(demo):
 
 
 def test_the_fate_that_is_told_is_the_last_one_but_a_coronation_is_never_forgotten(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     (crowned,) = store.generations.fates(kind="crowned")
     last = store.generations.last()
     alive = {identity for island in last.islands for identity in island.population} - {crowned.individual}
@@ -214,7 +138,7 @@ def test_the_fate_that_is_told_is_the_last_one_but_a_coronation_is_never_forgott
 
 
 def test_the_files_of_an_individual_are_its_source_its_parents_diffs_and_its_curves(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     crossed = next(one for one in store.individuals.all() if len(one.parents) == 2)
     run = found[crossed.id]
     assert artifact(run, "recipe.py") == crossed.source
@@ -227,7 +151,7 @@ def test_the_files_of_an_individual_are_its_source_its_parents_diffs_and_its_cur
 
 
 def test_a_description_links_to_the_runs_of_both_parents(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     crossed = next(one for one in store.individuals.all() if len(one.parents) == 2)
     links = dict(
         re.findall(r"\[(g\d+-i\d+-c\d+)\]\(#/experiments/\d+/runs/(\w+)\?", found[crossed.id].data.tags["mlflow.note.content"])
@@ -253,7 +177,7 @@ class Page(HTMLParser):
 
 
 def test_the_genealogy_has_everybody_every_parent_and_every_migration_and_needs_nothing_from_elsewhere(demo):
-    _, store, found, _ = demo
+    store, found, _ = demo
     text = artifact(found["search"], "lineage.html")
     page, everyone = Page(text), store.individuals.all()
     assert sorted(page.nodes) == sorted(one.id for one in everyone)
@@ -264,188 +188,9 @@ def test_the_genealogy_has_everybody_every_parent_and_every_migration_and_needs_
 
 
 def test_the_charts_lines_are_the_islands_and_the_search(demo):
-    chart = ElementTree.fromstring(artifact(demo[2]["search"], "pgr.svg"))
+    chart = ElementTree.fromstring(artifact(demo[1]["search"], "pgr.svg"))
     lines = chart.findall("{http://www.w3.org/2000/svg}polyline")
     assert [len(line.get("points").split()) for line in lines] == [4, 4, 4]
-
-
-def test_all_runs_end_once_and_with_the_search(demo, runs):
-    assert {run.info.status for run in demo[2].values()} == {"FINISHED", "FAILED"}
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store)
-    tracker.generation(search.store, search.advance())
-    found, _ = shown(runs)
-    assert {found[key].info.status for key in ("search", "island-0", "island-1")} == {"RUNNING"}
-    tracker.finish()
-    ended = {key: run.info.end_time for key, run in shown(runs)[0].items()}
-    tracker.finish()
-    tracked(runs, search.store).finish()
-    assert {key: run.info.end_time for key, run in shown(runs)[0].items()} == ended
-
-
-def test_tracking_again_by_the_same_or_another_tracker_changes_nothing(runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store)
-    for _ in range(3):
-        tracker.generation(search.store, search.advance())
-    once = everything(runs, as_logged=True)
-    tracker.generation(search.store, 2)
-    assert everything(runs, as_logged=True) == once
-    tracked(runs, search.store).generation(search.store, 2)
-    assert everything(runs, as_logged=True) == once
-
-
-def test_what_a_tracker_missed_is_added_by_the_next_one(demo, runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    for number in range(4):
-        search.advance()
-        if number in (0, 2):  # as many trackers as resumptions; generations 1 and 3 go by unseen
-            tracked(runs, search.store).generation(search.store, number)
-    search.finals()
-    tracked(runs, search.store).finish()
-    assert everything(runs) == everything(demo[0])
-
-
-def test_runs_that_were_deleted_or_cut_short_are_made_whole(demo, runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite").run()
-    tracked(runs, search.store).finish()
-    found, client = shown(runs)
-    client.delete_run(found["g001-i0-c00"].info.run_id)
-    half = found["g001-i1-c02"].info.run_id
-    with sqlite3.connect(runs / "mlflow.db") as database:  # as an interruption within log_batch leaves it
-        database.execute("DELETE FROM metrics WHERE run_uuid = ? AND step > 0", (half,))
-        database.execute("DELETE FROM latest_metrics WHERE run_uuid = ? AND key IN ('pgr', 'tokens')", (half,))
-        database.execute("DELETE FROM tags WHERE run_uuid = ? AND key IN ('logged', 'fate')", (half,))
-        database.execute("UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE run_uuid = ?", (half,))
-    database.close()
-    shutil.rmtree(found["g001-i1-c02"].info.artifact_uri.removeprefix("file://"))
-    tracked(runs, search.store).finish()
-    assert everything(runs) == everything(demo[0])
-
-
-TRACK = """
-import sys
-from pathlib import Path
-from evo_aar.tracking import Tracker
-from population.store import Store
-runs = Path(sys.argv[1])
-with Store.open(runs / "demo" / "search.sqlite", writable=False) as store:
-    tracker = Tracker(runs, store, "demo")
-    print("ready", flush=True)
-    tracker.finish()
-"""
-
-
-@pytest.mark.parametrize("runs_before_the_kill", [1, 9])
-def test_a_tracker_killed_in_the_middle_leaves_nothing_that_the_next_one_does_not_complete(demo, runs, runs_before_the_kill):
-    SyntheticSearch(runs / "demo" / "search.sqlite").run().store.close()
-    process = python(TRACK, runs)
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
-    database = sqlite3.connect(runs / "mlflow.db")
-    deadline = time.monotonic() + 120
-    while database.execute("SELECT COUNT(*) FROM runs").fetchone()[0] < runs_before_the_kill and time.monotonic() < deadline:
-        time.sleep(0.001)
-    database.close()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert len(shown(runs)[0]) < len(demo[2])
-    with Store.open(runs / "demo" / "search.sqlite") as store:
-        tracked(runs, store).finish()
-    assert everything(runs) == everything(demo[0])
-
-
-def test_who_dies_is_told_of_in_that_very_generation(runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store)
-    for _ in range(3):
-        tracker.generation(search.store, search.advance())
-    died = {fate.individual for fate in search.store.generations.fates(kind="died") if fate.individual < f"g{fate.generation:03d}"}
-    last = search.store.generations.last()
-    died -= {identity for island in last.islands for identity in island.population}
-    found, _ = shown(runs)
-    assert died and {found[identity].data.tags["fate"] for identity in died} == {"died"}
-
-
-def test_a_search_whose_runs_are_deleted_while_it_goes_on_is_shown_again(runs):
-    said = []
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store, warn=said.append)
-    tracker.generation(search.store, search.advance())
-    found, client = shown(runs)
-    for key in ("search", "island-1"):
-        client.delete_run(found[key].info.run_id)
-    tracker.generation(search.store, search.advance())
-    tracker.generation(search.store, search.advance())
-    assert len(said) == 1
-    found, _ = shown(runs)
-    for key, parent in (("island-0", "search"), ("island-1", "search"), ("g000-i1-c00", "island-1"), ("g002-i1-c00", "island-1")):
-        assert found[key].data.tags["mlflow.parentRunId"] == found[parent].info.run_id
-
-
-def test_births_of_a_generation_that_has_not_ended_are_not_shown(runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    search.advance()
-    search.store.individuals.add(search._birth(1, 0, 0))
-    tracked(runs, search.store).generation(search.store, 0)
-    assert set(shown(runs)[0]) == {"search", "island-0", "island-1", "g000-i0-c00", "g000-i1-c00"}
-
-
-def test_a_database_that_cannot_be_written_is_one_warning_and_is_caught_up_with_later(demo, runs):
-    for file in runs.glob("mlflow.db*"):
-        file.unlink()
-    (runs / "mlflow.db").mkdir()
-    said = []
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store, warn=said.append)
-    for _ in range(2):
-        tracker.generation(search.store, search.advance())
-    assert len(said) == 1 and said[0].startswith("MLflow tracking failed") and "\n" not in said[0]
-    (runs / "mlflow.db").rmdir()
-    for _ in range(2):
-        tracker.generation(search.store, search.advance())
-    search.finals()
-    tracker.finish()
-    assert len(said) == 1
-    assert everything(runs) == everything(demo[0])
-
-
-def test_artifacts_that_cannot_be_written_are_caught_up_with_later(demo, runs):
-    said = []
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store, warn=said.append)
-    (runs / "mlartifacts").write_text("a file where a folder should be")
-    tracker.generation(search.store, search.advance())
-    assert len(said) == 1
-    (runs / "mlartifacts").unlink()
-    for _ in range(3):
-        tracker.generation(search.store, search.advance())
-    search.finals()
-    tracker.finish()
-    assert len(said) == 1
-    assert everything(runs) == everything(demo[0])
-
-
-def test_a_damaged_database_stops_no_search(runs):
-    (runs / "mlflow.db").write_bytes(b"this is no database" * 1000)
-    said = []
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store, warn=said.append)
-    tracker.generation(search.store, search.advance())
-    tracker.finish()
-    assert said and "not a database" in said[0]
-
-
-def test_a_stopped_search_shows_as_killed_and_runs_again_when_it_goes_on(runs):
-    search = SyntheticSearch(runs / "demo" / "search.sqlite")
-    tracker = tracked(runs, search.store)
-    tracker.generation(search.store, search.advance())
-    tracker.pause()
-    found, _ = shown(runs)
-    assert {found[key].info.status for key in ("search", "island-0", "island-1")} == {"KILLED"}
-    tracker.generation(search.store, search.advance())
-    found, _ = shown(runs)
-    assert {found[key].info.status for key in ("search", "island-0", "island-1")} == {"RUNNING"}
-    assert found["search"].info.end_time is None
 
 
 def test_searches_of_one_folder_keep_apart(runs):
