@@ -18,6 +18,8 @@ from evaluator.errors import EvaluatorError
 from evaluator.grader import Grader
 from evaluator.hidden_states import HiddenStates
 from evaluator.processes import Limits
+from evaluator.sandbox.levels import Level
+from evaluator.sandbox.probe import level_here
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trial import Outcome, Trial
 from evaluator.worker import WorkerSettings, run_trials, run_ungraded
@@ -54,6 +56,7 @@ class Evaluator:
     """Scores recipes on one testbed, over `workers` processes, each a whole trainer.
 
     `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
+    `level`: of the sandbox that recipes run in; None for the best that this machine has.
     """
 
     def __init__(
@@ -66,13 +69,14 @@ class Evaluator:
         kind: str | None = None,
         device: str = "cpu",
         limits: Limits | None = None,
+        level: Level | None = None,
     ) -> None:
         if workers < 1:
             raise EvaluatorError(f"--workers {workers}: at least one worker is needed.")
         check_device(device)
         self.testbed = Testbed.load(testbed_path)
         self.kind = kind or self.testbed.profile.student
-        self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits())
+        self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits(), level or level_here())
         self.workers = workers
         self.grader = Grader(self.testbed.path)
         self._spool = spool

@@ -14,18 +14,30 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from evaluator.conversation import Conversation, ProtocolBreach
-from evaluator.processes import Limits, RecipeProcesses
+from evaluator.errors import EvaluatorError
+from evaluator.processes import Exit, Limits, RecipeProcesses
+from evaluator.sandbox.levels import Level
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import Outcome, Trial
 from recipes.wire import Decoder, Message, WireError, encode
 
 RESIDENTS = 32
 MAX_RECIPE_PAYLOAD = 256 << 20
+MAX_WAITING = MAX_RECIPE_PAYLOAD + (64 << 20)
+"""Bytes of a recipe's requests that may wait for it to read its answers."""
+UNREAD = 64 << 20
+"""Bytes of answers that a recipe hasn't read, from which on its next requests wait."""
+TURN = 64
+"""Requests of one recipe that are served before the others have their turn."""
 WALL_TIME_ATTEMPTS = 2
 
 
 class _Peer:
-    """A recipe's process, the connection to it, and its conversation."""
+    """A recipe's process, the connection to it, and its conversation.
+
+    A recipe that asks faster than it reads is made to wait, and one that goes on asking is ended: the trainer keeps neither its answers nor
+    its requests beyond a bound.
+    """
 
     def __init__(self, service: Service, trial: Trial, attempt: int) -> None:
         self.trial = trial
@@ -34,11 +46,21 @@ class _Peer:
         self.deadline = time.monotonic() + service.limits.wall_seconds
         self.conversation = Conversation(trial, service.trainer, self.send, service.kind)
         self.outgoing: deque[memoryview] = deque()
+        self.ready = False
+        self._unread = 0
+        self._arrived = False  # whether there may be a whole request among the bytes that the decoder holds
         self._decoder = Decoder(max_payload=MAX_RECIPE_PAYLOAD)
         self.send(self.conversation.start())
 
+    @property
+    def can_be_served(self) -> bool:
+        """Whether a request of its may be waiting, and be answered."""
+        return self._arrived and self._unread < UNREAD and self.conversation.outcome is None
+
     def send(self, message: Message) -> None:
-        self.outgoing.append(memoryview(encode(message)))
+        frame = memoryview(encode(message))
+        self.outgoing.append(frame)
+        self._unread += len(frame)
 
     def flush(self) -> None:
         """Send what the socket takes."""
@@ -49,14 +71,16 @@ class _Peer:
                 return
             except (BrokenPipeError, ConnectionResetError):
                 self.outgoing.clear()  # its exit will say why
+                self._unread = 0
                 return
+            self._unread -= sent
             if sent < len(self.outgoing[0]):
                 self.outgoing[0] = self.outgoing[0][sent:]
             else:
                 self.outgoing.popleft()
 
     def read(self) -> bool:
-        """Act on what has arrived; False when the process has closed its end or is done with."""
+        """Take what has arrived; False when the process has closed its end or is done with."""
         try:
             data = self.socket.recv(1 << 20)
         except BlockingIOError:
@@ -65,27 +89,59 @@ class _Peer:
             return False
         if not data:
             return False
+        self._decoder.add(data)
+        self._arrived = True
+        if self._decoder.held > MAX_WAITING:
+            self.conversation.fail("protocol", f"more than {MAX_WAITING >> 20} MiB of requests, and no answer read")
+        return self.conversation.outcome is None
+
+    def serve(self, most: int = TURN) -> None:
+        """Act on its next requests, at most so many, as long as it reads its answers."""
         try:
-            for message in self._decoder.feed(data):
-                self.conversation.receive(message)
-                if self.conversation.outcome is not None:
-                    return False
+            for _ in range(most):
+                if not self.can_be_served:
+                    return
+                message = self._decoder.take()
+                if message is None:
+                    self._arrived = False
+                elif self.ready:
+                    self.conversation.receive(message)
+                else:
+                    self._started(message)
         except (WireError, ProtocolBreach) as error:
             self.conversation.fail("protocol", str(error))
-            return False
-        return True
+
+    def hear_last_words(self) -> None:
+        """Act on all that a process which has ended had still to say."""
+        while self.conversation.outcome is None and self.read() and _readable(self.socket):
+            pass
+        while self._arrived and self.conversation.outcome is None:
+            self.outgoing.clear()
+            self._unread = 0
+            self.serve(1)
+
+    def _started(self, message: Message) -> None:
+        """The process's first word comes from the engine's own code: no recipe has been read yet."""
+        if message.kind == "unconfined":
+            raise EvaluatorError(
+                f"a recipe's process could not be confined: {message.fields['message']}. See what `evo-aar doctor` says."
+            )
+        self.ready = True
 
 
 class Service:
-    """Runs trials on a trainer, each in a process of its own. `kind` is the default student, "head" or "lora"."""
+    """Runs trials on a trainer, each in a process of its own. `kind` is the default student, "head" or "lora".
 
-    def __init__(self, trainer: Trainer, limits: Limits, kind: str) -> None:
+    `level`: of the sandbox; None for the best that this machine has.
+    """
+
+    def __init__(self, trainer: Trainer, limits: Limits, kind: str, level: Level | None = None) -> None:
         self.trainer = trainer
         self.limits = limits
         self.kind = kind
-        self.processes = RecipeProcesses(limits)
+        self.processes = RecipeProcesses(limits, level)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self.processes.control, selectors.EVENT_READ)
+        self._selector.register(self.processes, selectors.EVENT_READ)
         self._peers: dict[int, _Peer] = {}
 
     def run(self, trials: Iterable[Trial], on_outcome: Callable[[Trial, Conversation], None]) -> None:
@@ -100,6 +156,8 @@ class Service:
             while waiting and len(self._peers) < RESIDENTS:
                 self._admit(*waiting.popleft())
             self._poll()
+            for peer in [peer for peer in self._peers.values() if peer.can_be_served]:
+                peer.serve()
             if self.trainer.busy:
                 self.trainer.step()
             for peer in [peer for peer in self._peers.values() if peer.outgoing]:
@@ -129,13 +187,13 @@ class Service:
 
     def _poll(self) -> None:
         timeout = 0.0
-        if not self.trainer.busy and self._peers:
+        if not self.trainer.busy and self._peers and not any(peer.can_be_served for peer in self._peers.values()):
             nearest = min(peer.deadline for peer in self._peers.values())
             timeout = max(0.0, min(nearest - time.monotonic(), 60.0))
         for key, events in self._selector.select(timeout):
             if key.data is None:
                 for gone in self.processes.exits():
-                    self._exited(gone.number, gone.status)
+                    self._exited(gone)
                 continue
             peer: _Peer = key.data
             if events & selectors.EVENT_WRITE:
@@ -159,15 +217,17 @@ class Service:
         now = time.monotonic()
         return [peer for peer in self._peers.values() if peer.deadline < now and peer.conversation.outcome is None]
 
-    def _exited(self, number: int, status: int) -> None:
-        peer = self._peers.get(number)
+    def _exited(self, gone: Exit) -> None:
+        peer = self._peers.get(gone.number)
         if peer is None:
             return
-        while peer.conversation.outcome is None and peer.read():  # the last words may still lie in the socket
-            if not _readable(peer.socket):
-                break
+        peer.hear_last_words()
+        if not peer.ready:
+            raise EvaluatorError(
+                f"a recipe's process ended before it was confined (status {gone.status}). Out of memory? Use fewer --workers and resume."
+            )
         if peer.conversation.outcome is None:
-            peer.conversation.fail(*_explain_exit(status, self.limits))
+            peer.conversation.fail(*_explain_exit(gone, self.limits))
 
     def _finish(self, peer: _Peer, on_outcome: Callable[[Trial, Conversation], None]) -> None:
         self._forget(peer.socket)
@@ -184,7 +244,11 @@ def _readable(sock: socket.socket) -> bool:
         return bool(selector.select(0))
 
 
-def _explain_exit(status: int, limits: Limits) -> tuple[str, str]:
+def _explain_exit(gone: Exit, limits: Limits) -> tuple[str, str]:
+    status = gone.status
+    if gone.scratch:
+        bound = f"{limits.scratch_bytes >> 20} MiB or {limits.scratch_files} files"
+        return "scratch", f"the recipe stored more than {bound} in its scratch folder"
     if status == -signal.SIGXCPU:
         return "cpu_time", f"the recipe used up its {limits.cpu_seconds} s of processor time"
     if status == -signal.SIGXFSZ:

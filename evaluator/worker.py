@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluator.conversation import Conversation, request_seed
 from evaluator.processes import Limits
+from evaluator.sandbox.levels import Level
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer import save
@@ -22,13 +23,14 @@ from evaluator.trial import Outcome, Trial
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Where a worker finds its testbed and caches, and what student is the default."""
+    """Where a worker finds its testbed and caches, what student is the default, and how recipes are confined."""
 
     testbed: Path
     cache: Path
     kind: str
     device: str
     limits: Limits
+    level: Level
 
 
 @lru_cache(maxsize=4)
@@ -38,7 +40,7 @@ def _trainer(testbed: Path, cache: Path, device: str) -> Trainer:
 
 @lru_cache(maxsize=4)
 def _service(settings: WorkerSettings) -> Service:
-    return Service(_trainer(settings.testbed, settings.cache, settings.device), settings.limits, settings.kind)
+    return Service(_trainer(settings.testbed, settings.cache, settings.device), settings.limits, settings.kind, settings.level)
 
 
 def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> None:

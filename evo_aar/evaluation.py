@@ -13,6 +13,7 @@ from rich.console import Console
 
 from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
+from evaluator.sandbox.levels import Level
 from evaluator.trial import Trial as Request
 from evo_aar import tables
 from evo_aar.errors import UsageError
@@ -26,7 +27,10 @@ from recipes.source import RecipeFile, validate
 
 @dataclass(frozen=True)
 class Setup:
-    """On what, and with what, recipes are evaluated; the options that the commands share."""
+    """On what, and with what, recipes are evaluated; the options that the commands share.
+
+    `level`: of the sandbox; None for the best that this machine has.
+    """
 
     testbed: str
     strong: str | None = None
@@ -35,6 +39,7 @@ class Setup:
     workers: int = 1
     device: str = "cpu"
     cpu_seconds: int = Limits.cpu_seconds
+    level: Level | None = None
 
     @contextmanager
     def evaluator(self, console: Console) -> Iterator[Evaluator]:
@@ -65,6 +70,7 @@ class Setup:
                     kind=self.student,
                     device=self.device,
                     limits=Limits(cpu_seconds=self.cpu_seconds),
+                    level=self.level,
                 )
                 bar.update(task, description="hidden states")
                 evaluator.warm_up(lambda done, total: bar.update(task, completed=done, total=total))

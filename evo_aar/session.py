@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluator.evaluator import Evaluator, check_device
+from evaluator.sandbox.levels import Level
 from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
 from evo_aar import finals
@@ -23,6 +24,7 @@ from evo_aar.laboratory import Laboratory
 from evo_aar.operators import OfflineOperator, Operator
 from evo_aar.places import cache_folder, run_folder, store_path
 from evo_aar.progress import SearchProgress, finals_table, islands_table
+from evo_aar.sandbox import described, level_for
 from evo_aar.search import Search
 from evo_aar.settings import SearchSettings
 from evo_aar.tables import plain
@@ -39,24 +41,34 @@ class SearchSession:
     """Opens a run for writing. Use as a context manager: leaving ends the workers and closes the store."""
 
     def __init__(
-        self, store: Store, settings: SearchSettings, *, folder: Path, workers: int, device: str, console: Console
+        self, store: Store, settings: SearchSettings, *, folder: Path, workers: int, device: str, level: Level, console: Console
     ) -> None:
         self._store = store
         self._settings = settings
         self._folder = folder
         self._workers = workers
         self._device = device
+        self._level = level
         self._console = console
         self._tracker: Tracker | None = None
 
     @classmethod
     def create(
-        cls, settings: SearchSettings, *, runs: Path, name: str | None, workers: int, device: str, console: Console
+        cls,
+        settings: SearchSettings,
+        *,
+        runs: Path,
+        name: str | None,
+        workers: int,
+        device: str,
+        console: Console,
+        unsandboxed: bool = False,
     ) -> SearchSession:
         """A new run. Raises `UsageError` or `StoreError` where it can't be begun; nothing is left behind then."""
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
         check_device(device)
+        level = _level(settings, unsandboxed)
         if Path(settings.testbed).is_dir():  # a run can be resumed from another folder
             settings = replace(settings, testbed=str(Path(settings.testbed).resolve()))
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
@@ -66,10 +78,12 @@ class SearchSession:
         facts = {package: metadata.version(package) for package in PACKAGES}
         facts |= {"id": uuid.uuid4().hex, "python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
         store = Store.create(store_path(folder), settings.to_json(), facts)
-        return cls(store, settings, folder=folder, workers=workers, device=device, console=console)
+        return cls(store, settings, folder=folder, workers=workers, device=device, level=level, console=console)
 
     @classmethod
-    def resume(cls, name: str, *, runs: Path, workers: int, device: str, console: Console) -> SearchSession:
+    def resume(
+        cls, name: str, *, runs: Path, workers: int, device: str, console: Console, unsandboxed: bool = False
+    ) -> SearchSession:
         """A run that exists. Raises `UsageError` where there is none, `StoreInUse` where another process has it."""
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
@@ -78,7 +92,13 @@ class SearchSession:
             known = sorted(path.parent.name for path in runs.glob("*/search.sqlite")) if runs.is_dir() else []
             raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(known) or 'none'}.")
         store = Store.open(store_path(folder))
-        return cls(store, SearchSettings.from_json(store.settings), folder=folder, workers=workers, device=device, console=console)
+        try:
+            settings = SearchSettings.from_json(store.settings)
+            level = _level(settings, unsandboxed)
+        except BaseException:
+            store.close()
+            raise
+        return cls(store, settings, folder=folder, workers=workers, device=device, level=level, console=console)
 
     def run(self, budgets: Budgets, *, concurrency: int = 1, patience: float = PATIENCE_SECONDS) -> None:
         """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on.
@@ -93,6 +113,8 @@ class SearchSession:
             else "offline (syntax tree, no language model)"
         )
         console.print(f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator: {named}")
+        console.print(plain(f"sandbox: {described(self._level)}"))
+        self._store.sessions.begin(self._level)
         try:
             with SearchProgress(console, settings, len(self._store.trials)) as progress:
                 progress.describe("baselines")
@@ -194,6 +216,7 @@ class SearchSession:
             workers=self._workers,
             kind=self._settings.student,
             device=self._device,
+            level=self._level,
         )
 
     def _how_to_resume(self) -> str:
@@ -208,6 +231,11 @@ class SearchSession:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _level(settings: SearchSettings, unsandboxed: bool) -> Level:
+    """What language models write is foreign; what the offline operator makes of this package's seeds is not."""
+    return level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
 
 
 def _free_folder(runs: Path, settings: SearchSettings) -> Path:

@@ -63,6 +63,7 @@ TABLES: dict[str, Table] = {
         """kind TEXT NOT NULL, amount REAL NOT NULL, individual TEXT, island INTEGER, generation INTEGER,
         operator TEXT, detail TEXT NOT NULL""",
     ),
+    "sessions": Table("sandbox TEXT NOT NULL CHECK (sandbox IN ('A', 'B', 'C', 'D'))"),
     "findings": Table(
         """author TEXT NOT NULL, island INTEGER NOT NULL, generation INTEGER NOT NULL, title TEXT NOT NULL,
         text TEXT NOT NULL, text_hash TEXT NOT NULL, source_hash TEXT""",

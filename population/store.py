@@ -28,6 +28,7 @@ from population.tables.generations import Generations
 from population.tables.individuals import Individuals
 from population.tables.ledger import Ledger
 from population.tables.replies import Replies
+from population.tables.sessions import Sessions
 from population.tables.trials import Trials
 
 # What a search's outcome is made of: table, columns, an order that no timing changes.
@@ -50,7 +51,8 @@ _OUTCOME = (
 class Store:
     """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, forum: one attribute a kind of event.
+    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions, forum: one attribute a
+    kind of event.
     Every method of theirs raises StoreError where the file cannot be read or appended to; nothing acknowledged is lost by it.
     """
 
@@ -62,6 +64,7 @@ class Store:
         self.generations = Generations(database, self.individuals)
         self.replies = Replies(database)
         self.ledger = Ledger(database)
+        self.sessions = Sessions(database)
         self.forum = Forum(database)
 
     @classmethod

@@ -1,41 +1,30 @@
-"""The recipe's side: a fork server that holds nothing secret, and the process in which one trial of a recipe runs.
+"""The recipe's side: the process in which one trial of a recipe runs. It is a fork of a server that has imported NumPy and torch once.
 
-`python -m recipes.process FD` serves a control socket (seqpacket, JSON): {"op": "spawn", "id", "limits"} with the child's end of a
-connection attached, and {"op": "kill", "id"}; it answers {"spawned", "pid"} and {"exited", "status"}. The server imports NumPy and torch once,
-with one thread, and has never opened a multi-threaded region, so a fork is safe. It is started with a clean environment, in a
-network namespace of its own where the system allows it.
-
-A child leads a process group of its own, under resource limits, in a scratch folder. What this does not stop: it can read the
-files that the user can read.
+The order: the event loop, which makes a pair of sockets; confinement, after which no socket can be made; the word "ready"; and only
+then the recipe's source is read. What cannot be confined says "unconfined" and runs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import io
-import json
-import os
 import random
-import resource
 import selectors
-import shutil
-import signal
 import socket
 import sys
-import tempfile
 import traceback
 import types
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from recipes.confinement import Confinement, ConfinementError
 from recipes.contract import ERRORS, Batch, Loss, Student, Task, TaskError
+from recipes.fork_server import ForkServer
 from recipes.wire import Connection, Message, WireError
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-PR_SET_PDEATHSIG = 1
 LONGEST_OUTPUT = 10_000
 
 
@@ -127,13 +116,21 @@ class TrainerChannel:
         self._connection.send(Message("gradient", message.number, {}, arrays))
 
 
-def run_trial(connection: Connection) -> None:
-    """Read the start message, run the recipe, tell the trainer how it ended."""
+def run_trial(connection: Connection, confine: Callable[[], None]) -> None:
+    """Give up what a recipe has no need of, read the start message, run the recipe, tell the trainer how it ended."""
+    channel = TrainerChannel(connection)
+    loop = asyncio.SelectorEventLoop(_Answers(channel))
+    try:
+        confine()
+    except ConfinementError as error:
+        connection.send(Message("unconfined", 0, {"message": str(error)}))
+        return
+    connection.send(Message("ready", 0))
     start = connection.receive()
     printed = Printed()
     try:
         with contextlib.redirect_stdout(printed):
-            outcome = _run_recipe(connection, start)
+            outcome = _run_recipe(channel, loop, start)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except MemoryError:
@@ -146,13 +143,11 @@ def run_trial(connection: Connection) -> None:
         connection.send(outcome)
 
 
-def _run_recipe(connection: Connection, start: Message) -> Message:
+def _run_recipe(channel: TrainerChannel, loop: asyncio.AbstractEventLoop, start: Message) -> Message:
     seed = start.fields["seed"]
     random.seed(seed)
     np.random.seed(seed % 2**32)  # a recipe that ignores task.rng is still repeatable
     torch.manual_seed(seed)
-    channel = TrainerChannel(connection)
-    loop = asyncio.SelectorEventLoop(_Answers(channel))
     module = types.ModuleType("recipe")
     sys.modules["recipe"] = module  # dataclasses look their module up
     exec(compile(start.fields["source"], "recipe.py", "exec", dont_inherit=True), module.__dict__)
@@ -178,134 +173,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
     return reason, f"{name}: {str(error)[:500]}{place}"
 
 
-# ---- the fork server
-
-
-def leave_network() -> None:
-    """Move this process to a network namespace of its own, which has no network. Does nothing where the system doesn't allow it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
-
-
-def _address_space() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def _limit(limits: dict) -> None:
-    cpu, memory = limits["cpu_seconds"], limits["memory_bytes"]
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 5))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_bytes"], limits["file_bytes"]))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.path.exists("/proc/self/statm"):
-        total = _address_space() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (total, total))
-
-
-def _child(connection_fd: int, control_fd: int, scratch: str, limits: dict) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.close(control_fd)
-    os.mkdir(scratch)
-    os.chdir(scratch)
-    os.environ["HOME"] = os.environ["TMPDIR"] = scratch
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    kept = socket.socket(fileno=os.dup2(connection_fd, 3))
-    os.closerange(4, 256)
-    _limit(limits)
-    run_trial(Connection(kept))
-
-
-class ForkServer:
-    """Forks one child per trial and reaps it, with everything that it left behind in its process group."""
-
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
-        self._pids: dict[int, int] = {}
-        self._folder = tempfile.mkdtemp(prefix="evo-aar-recipe-")
-
-    def serve(self) -> None:
-        wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._control, selectors.EVENT_READ)
-                selector.register(wake, selectors.EVENT_READ)
-                while True:
-                    ready = {key.fileobj for key, _ in selector.select()}
-                    if wake in ready:
-                        os.read(wake, 4096)
-                        self._reap()
-                    if self._control in ready:
-                        try:
-                            order, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
-                        except ConnectionResetError:
-                            return
-                        if not order:
-                            return
-                        self._serve_order(json.loads(order), fds)
-        finally:
-            for number in list(self._pids):
-                self._kill(number)
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _serve_order(self, order: dict, fds: list[int]) -> None:
-        if order["op"] == "kill":
-            self._kill(order["id"])
-            return
-        fd, scratch = fds[0], os.path.join(self._folder, str(order["id"]))
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                signal.set_wakeup_fd(-1)
-                _child(fd, self._control.fileno(), scratch, order["limits"])
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(fd)
-        self._pids[order["id"]] = pid
-        self._tell({"spawned": order["id"], "pid": pid})
-
-    def _kill(self, number: int) -> None:
-        pid = self._pids.get(number)
-        if pid is None:
-            return
-        for kill in (os.killpg, os.kill):  # the group may not exist yet: the child makes it first thing
-            with contextlib.suppress(ProcessLookupError):
-                kill(pid, signal.SIGKILL)
-
-    def _reap(self) -> None:
-        for number, pid in list(self._pids.items()):
-            # WNOWAIT keeps the leader's number taken, so the group that is killed can't be somebody else's.
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                continue
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            del self._pids[number]
-            shutil.rmtree(os.path.join(self._folder, str(number)), ignore_errors=True)
-            self._tell({"exited": number, "status": status})
-
-    def _tell(self, answer: dict) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.send(json.dumps(answer).encode())
-
-
-def main() -> None:
-    leave_network()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def main(confinement: Confinement, control: socket.socket, scratch: str) -> None:
+    """Serve trials until the control socket is closed. One thread, now and for good: what forks after this can be confined."""
     torch.set_num_threads(1)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    control.send(b'{"ready": true}')
-    ForkServer(control).serve()
-
-
-if __name__ == "__main__":
-    main()
+    ForkServer(control, confinement, scratch, lambda connection, confine: run_trial(Connection(connection), confine)).serve()

@@ -91,31 +91,50 @@ class Decoder:
     def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
         self._buffer = bytearray()
         self._max_payload = max_payload
+        self._header: tuple | None = None  # of the frame whose payload is being waited for
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that `data` completes. Raises `WireError`; the connection is of no use after that."""
+    @property
+    def held(self) -> int:
+        """Bytes that were added and not taken yet."""
+        return len(self._buffer)
+
+    def add(self, data: bytes) -> None:
         self._buffer += data
-        while len(self._buffer) >= PREFIX.size:
-            magic, header_size, payload_size = PREFIX.unpack_from(self._buffer)
+
+    def take(self) -> Message | None:
+        """The next message, or None where it isn't whole yet. Raises `WireError`; the connection is of no use after that."""
+        if len(self._buffer) < PREFIX.size:
+            return None
+        magic, header_size, payload_size = PREFIX.unpack_from(self._buffer)
+        start = PREFIX.size + header_size
+        if self._header is None:
             if magic != MAGIC:
                 raise WireError("not a frame of this protocol")
             if header_size > MAX_HEADER or payload_size > self._max_payload:
                 raise WireError(f"a frame of {header_size} + {payload_size} bytes is over the limit")
-            if len(self._buffer) < PREFIX.size + header_size:
-                return
-            # The header is read before the payload is waited for: a lie about sizes ends here.
-            kind, number, fields, table = _decode_header(bytes(self._buffer[PREFIX.size : PREFIX.size + header_size]))
-            if sum(size for *_, size in table) != payload_size:
+            if len(self._buffer) < start:
+                return None
+            # The header is read before the payload is waited for, and once: a lie about sizes ends here.
+            self._header = _decode_header(bytes(self._buffer[PREFIX.size : start]))
+            if sum(size for *_, size in self._header[3]) != payload_size:
                 raise WireError("the arrays' sizes don't add up to the payload's")
-            end = PREFIX.size + header_size + payload_size
-            if len(self._buffer) < end:
-                return
-            arrays, start = {}, PREFIX.size + header_size
-            for name, dtype, shape, size in table:
-                arrays[name] = np.frombuffer(bytes(self._buffer[start : start + size]), dtype).reshape(shape)
-                start += size
-            del self._buffer[:end]
-            yield Message(kind, number, fields, arrays)
+        end = start + payload_size
+        if len(self._buffer) < end:
+            return None
+        kind, number, fields, table = self._header
+        arrays = {}
+        for name, dtype, shape, size in table:
+            arrays[name] = np.frombuffer(bytes(self._buffer[start : start + size]), dtype).reshape(shape)
+            start += size
+        del self._buffer[:end]
+        self._header = None
+        return Message(kind, number, fields, arrays)
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that `data` completes."""
+        self.add(data)
+        while (message := self.take()) is not None:
+            yield message
 
 
 class Connection:

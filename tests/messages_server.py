@@ -153,14 +153,19 @@ class MessagesServer:
                     return
             yield _event("content_block_stop", {"index": index})
         written = answer.output_tokens if answer.output_tokens is not None else max(1, len(json.dumps(answer.content)) // 4)
-        yield _event("message_delta", {"delta": {"stop_reason": answer.reason, "stop_sequence": None}, "usage": {"output_tokens": written}})
+        yield _event(
+            "message_delta", {"delta": {"stop_reason": answer.reason, "stop_sequence": None}, "usage": {"output_tokens": written}}
+        )
         yield _event("message_stop", {})
 
 
 def _pieces(block, fault):
     if block["type"] == "text":
         middle = len(block["text"]) // 2
-        return [{"type": "text", "text": ""}, *({"type": "text_delta", "text": part} for part in (block["text"][:middle], block["text"][middle:]))]
+        return [
+            {"type": "text", "text": ""},
+            *({"type": "text_delta", "text": part} for part in (block["text"][:middle], block["text"][middle:])),
+        ]
     if block["type"] == "tool_use":
         given = json.dumps(block["input"])
         if fault == "bad input":

@@ -4,6 +4,7 @@ import json
 import re
 
 from messages_server import Answer, text, use
+
 from population.jsontext import digest
 
 DRAFT = '''"""Train on the teacher's confident share, scaled anew.
@@ -84,7 +85,9 @@ class ScriptedAgent:
     def _changed(self, source, request, salt):
         source = re.sub(r"Direction: \w+", f"Direction: {direction(request)}", source)
         factor = round(0.7 + 0.6 * share(request, salt), 4)
-        changed, count = re.subn(r"^([A-Z_]+ = )(\d+\.\d+)", lambda m: f"{m[1]}{round(float(m[2]) * factor, 5)}", source, count=1, flags=re.MULTILINE)
+        changed, count = re.subn(
+            r"^([A-Z_]+ = )(\d+\.\d+)", lambda m: f"{m[1]}{round(float(m[2]) * factor, 5)}", source, count=1, flags=re.MULTILINE
+        )
         if count:
             return changed
         return source.replace("async def recipe", f"UNUSED = {factor}\n\n\nasync def recipe", 1)
@@ -93,10 +96,22 @@ class ScriptedAgent:
         return [use("try_draft")]
 
     def _post(self, request):
-        return [use("post_finding", title="A constant moved", text=f"Scaling by {share(request, 0):.4f} changed little on {direction(request)}.")]
+        return [
+            use(
+                "post_finding",
+                title="A constant moved",
+                text=f"Scaling by {share(request, 0):.4f} changed little on {direction(request)}.",
+            )
+        ]
 
     def _submit(self, request):
-        return [use("submit", changes=["a constant was scaled"], reasons="The first parent's frame, with a bolder constant; nothing was taken from others.")]
+        return [
+            use(
+                "submit",
+                changes=["a constant was scaled"],
+                reasons="The first parent's frame, with a bolder constant; nothing was taken from others.",
+            )
+        ]
 
     def _again(self, request, turn):
         count = said(request).count("born before")

@@ -304,7 +304,7 @@ def test_a_machine_that_runs_these_tests_has_what_is_necessary(testbed, tmp_path
     checks = {check["what"]: check for check in answer.json}
     assert answer.status == 0, [check for check in answer.json if not check["ok"]]
     assert checks["package torch"]["ok"] and checks["runs folder"]["ok"]
-    assert "network isolation of recipes" in checks
+    assert "sandbox of recipes" in checks
 
 
 def test_a_folder_that_cannot_be_written_to_is_missing_with_a_remedy():

@@ -312,7 +312,7 @@ def test_a_trial_that_hangs_is_tried_again_then_fails_for_its_wall_time(math_tes
 
 def test_the_fork_server_ends_with_the_one_that_started_it(math_testbed, cache):
     service = Service(Trainer(Testbed.load(math_testbed), cache=cache), LIMITS, "head")
-    pid = service.processes._server.pid
+    (pid,) = service.processes.pids
     service.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIG_DFL)

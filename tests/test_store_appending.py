@@ -95,6 +95,7 @@ def filled(store):
     store.correctness.record(a_trial(), [True, False])
     store.replies.record(TURN, "a" * 32, "yes")
     store.ledger.add("usd", 1)
+    store.sessions.begin("A")
     store.forum.post(Finding("g000-i0-c00", 0, 0, "Title", "Text"))
     return store
 

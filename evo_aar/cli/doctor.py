@@ -14,7 +14,7 @@ def doctor(
     runs: Runs = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Check Python, packages, torch, folders, disk and the isolation of recipe processes.
+    """Check Python, packages, torch, folders, disk and the sandbox that recipes run in.
 
     Exit status: 0 if everything necessary is here, 1 if not.
     """

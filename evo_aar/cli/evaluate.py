@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evo_aar.cli.options import CpuSeconds, Device, Json, Strong, Student, Testbed, Weak, Workers
+from evo_aar.cli.options import CpuSeconds, Device, Json, Strong, Student, Testbed, Unsandboxed, Weak, Workers
 from evo_aar.places import default_workers
 
 
@@ -23,6 +23,7 @@ def evaluate(
     weak: Weak = None,
     device: Device = "cpu",
     cpu_seconds: CpuSeconds = 120,
+    unsandboxed: Unsandboxed = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a recipe: PGR ± standard error on the fitness split, a row per seed, and how its trainings went.
@@ -32,9 +33,11 @@ def evaluate(
     """
     from evo_aar import evaluation, tables
     from evo_aar.cli import trial_tables
+    from evo_aar.sandbox import is_ours, level_for
 
     file = evaluation.read_recipe(recipe)
-    setup = evaluation.Setup(testbed, strong, weak, student, workers or default_workers(), device, cpu_seconds)
+    level = level_for(written_here=is_ours(file.source), unsandboxed=unsandboxed)
+    setup = evaluation.Setup(testbed, strong, weak, student, workers or default_workers(), device, cpu_seconds, level)
     with setup.evaluator(tables.notices()) as evaluator:
         wanted = range(first_seed, first_seed + seeds)
         trials = evaluation.run_trials(evaluator, [file.source], wanted, tables.notices())[file.source]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.budgets import Budgets
-from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Weak
+from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Unsandboxed, Weak
 from evo_aar.places import default_workers
 from evo_aar.settings import SearchSettings
 
@@ -70,7 +70,10 @@ def evolve(
     turns: Annotated[int, typer.Option(help="Replies of a model for one child.")] = DEFAULTS.turns,
     reply_tokens: Annotated[int, typer.Option(help="The longest reply of a model, in tokens.")] = DEFAULTS.reply_tokens,
     price: Annotated[
-        list[str], typer.Option(help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ.")
+        list[str],
+        typer.Option(
+            help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ."
+        ),
     ] = [],  # noqa: B006 - typer copies it
     prices: Annotated[
         Path | None, typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False)
@@ -89,6 +92,7 @@ def evolve(
     concurrency: Concurrency = 9,
     patience: Patience = 900.0,
     device: Device = "cpu",
+    unsandboxed: Unsandboxed = False,
 ) -> None:
     """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla fine-tuning."""
     from evo_aar.session import SearchSession
@@ -103,7 +107,9 @@ def evolve(
     budgets = Budgets(
         max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
     )
-    with SearchSession.create(settings, runs=runs, name=run, workers=workers, device=device, console=output()) as session:
+    with SearchSession.create(
+        settings, runs=runs, name=run, workers=workers, device=device, unsandboxed=unsandboxed, console=output()
+    ) as session:
         session.run(budgets, concurrency=concurrency, patience=patience)
 
 
@@ -136,6 +142,7 @@ def resume(
     concurrency: Concurrency = 9,
     patience: Patience = 900.0,
     device: Device = "cpu",
+    unsandboxed: Unsandboxed = False,
 ) -> None:
     """Continue a search from its store, wherever it was interrupted."""
     from evo_aar.session import SearchSession
@@ -144,7 +151,7 @@ def resume(
     budgets = Budgets(
         max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
     )
-    with SearchSession.resume(run, runs=runs, workers=workers, device=device, console=output()) as session:
+    with SearchSession.resume(run, runs=runs, workers=workers, device=device, unsandboxed=unsandboxed, console=output()) as session:
         session.run(budgets, concurrency=concurrency, patience=patience)
 
 

@@ -21,6 +21,9 @@ Workers = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where trainers run: cpu or cuda.")]
 CpuSeconds = Annotated[int, typer.Option(min=1, help="Processor time that one trial of a recipe may use.")]
+Unsandboxed = Annotated[
+    bool, typer.Option("--unsandboxed", help="Run recipes without the sandbox; marks every result as untrusted.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Run = Annotated[str, typer.Argument(help="The run's name.", metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="EVO_AAR_RUNS")]

@@ -82,6 +82,7 @@ def _row(runs: Path, name: str) -> dict:
 
 def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict:
     from evo_aar.runs import Standing, how_to_resume
+    from evo_aar.sandbox import described, level_of
 
     standing = Standing.of(store, settings)
     last = store.generations.last()
@@ -95,6 +96,7 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
         "state": standing.state,
         "testbed": settings.testbed,
         "testbed_hash": store.facts.get("testbed_hash"),
+        "sandbox": described(level_of(store)),
         "generation": standing.generations - 1 if standing.generations else None,
         "generations": settings.generations,
         "individuals": standing.individuals,
@@ -125,6 +127,7 @@ def _show(facts: dict) -> None:
     rows = [
         ("state", facts["state"]),
         ("testbed", f"{facts['testbed']} ({facts['testbed_hash']})"),
+        ("sandbox", facts["sandbox"]),
         ("generation", reached),
         ("born", f"{facts['individuals']:,} individuals, {facts['trials']:,} trials"),
     ]

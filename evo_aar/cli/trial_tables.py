@@ -10,6 +10,7 @@ from rich.table import Table
 from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator
 from evo_aar import tables
+from evo_aar.sandbox import described
 from population.individual import Fitness, Trial
 from recipes.source import RecipeFile
 
@@ -23,6 +24,7 @@ def testbed_json(evaluator: Evaluator) -> dict:
         "testbed": evaluator.testbed.name,
         "testbed_hash": evaluator.testbed.content_hash,
         "student": evaluator.kind,
+        "sandbox": evaluator.settings.level,
         "split": "fitness",
         "weak_accuracy": base.weak_accuracy,
         "weak_standard_error": standard_error(base.weak),
@@ -47,6 +49,7 @@ def show(console: Console, file: RecipeFile, trials: Sequence[Trial], evaluator:
     """An evaluated recipe: its PGR, a row per seed, its trainings."""
     console.print(tables.plain(file.idea), style="bold")
     console.print(tables.plain(f"{evaluator.testbed.name} ({evaluator.testbed.content_hash}), student {evaluator.kind}"))
+    console.print(tables.plain(f"sandbox: {described(evaluator.settings.level)}"))
     console.print(fixed_points(evaluator))
     console.print(_trials_table(trials))
     if any(trial.history for trial in trials):

@@ -32,6 +32,7 @@ from evo_aar.evaluation import Setup
 from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
 from evo_aar.export.card import card
 from evo_aar.finals import crowned
+from evo_aar.sandbox import described, level_of
 from evo_aar.session import PACKAGES
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import final_seeds, search_seeds
@@ -146,6 +147,7 @@ def _metrics(
         "kind": testbed.kind,
         "student": evaluator.kind,
         "split": "fitness",
+        "sandbox": described(level_of(store)),
         "pgr": _as_json(Fitness.of(recorded), seeds),
         "final_pgr": fitness(individual.source_hash, final),
         "vanilla_pgr": fitness(vanilla, seeds),

@@ -92,6 +92,7 @@ def search_record(
     name: str,
     settings: Mapping,
     facts: Mapping,
+    sandbox: str,
     generation: Generation,
     made: Sequence[Point],
     baselines: Mapping[str, Fitness],
@@ -111,6 +112,7 @@ def search_record(
             made += points(number, {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error})
     lines = [f"Evolutionary search over weak-to-strong training recipes on **{escaped(str(settings.get('testbed', '')))}**", ""]
     lines.append(bullet("state", "ended" if ended else f"generation {number} of {settings.get('generations', '?')} is on record"))
+    lines.append(bullet("sandbox", sandbox))
     lines.append(bullet("genealogy", "`lineage.html` among this run's artifacts; `pgr.svg` is PGR by generation"))
     if final:
         lines += ["", "On seeds that nothing was selected on:", ""]
@@ -127,6 +129,7 @@ def search_record(
         tags={
             "best": generation.summary.get("best") or "",
             **{f"version.{package}": str(version) for package, version in facts.items() if package not in _NOT_VERSIONS},
+            "sandbox": sandbox,
             "testbed_hash": str(facts.get("testbed_hash", "")),
         },
         note="\n".join(lines)[:NOTE_LENGTH],

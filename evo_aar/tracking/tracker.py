@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evo_aar.lineage import lineage_page, pgr_chart
 from evo_aar.places import tracking_uri
+from evo_aar.sandbox import described, level_of
 from evo_aar.tracking.individuals import individual_record
 from evo_aar.tracking.islands import island_name, island_record, search_record
 from evo_aar.tracking.record import KILLED, SEARCH, island_key
@@ -103,6 +104,7 @@ class Tracker:
                 name=self._name,
                 settings=self._store.settings,
                 facts=self._store.facts,
+                sandbox=described(level_of(self._store)),
                 generation=view.last,
                 made=view.search_points(),
                 baselines=view.baselines(),
