@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -58,8 +60,8 @@ def load_or_train(settings: WorkerSettings, grader: Grader, testbed: Testbed, wo
         facts = json.loads(path.read_text())
         found = Baselines(tuple(facts["weak"]), tuple(facts["ceiling"]), facts["majority"])
     except FileNotFoundError:
-        found = _train(settings, grader, workers)
-        _write(path, found)
+        found = _train(settings, grader, testbed, workers)
+        _write(path, lambda file: file.write(json.dumps(asdict(found)).encode()))
     if found.gap <= 0:
         raise TestbedError(
             f"{testbed.name}: the ceiling ({found.ceiling_accuracy:.3f}) is not above the weak accuracy ({found.weak_accuracy:.3f}), "
@@ -68,7 +70,15 @@ def load_or_train(settings: WorkerSettings, grader: Grader, testbed: Testbed, wo
     return found
 
 
-def _train(settings: WorkerSettings, grader: Grader, workers: int) -> Baselines:
+def ceiling_probabilities(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int) -> np.ndarray:
+    """[seeds, m] P(class 1) on the fitness split by each ceiling, trained again where the cache lacks it."""
+    path = settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}-ceilings.npy"
+    if not path.exists():
+        _train(settings, grader, testbed, workers)
+    return np.load(path)
+
+
+def _train(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int) -> Baselines:
     labels = grader.ceiling_targets()
     shares = [list(range(SEEDS))[start::workers] for start in range(min(workers, SEEDS))]
     executor = workers_executor(workers)
@@ -76,12 +86,15 @@ def _train(settings: WorkerSettings, grader: Grader, workers: int) -> Baselines:
     predictions = {
         seed: one for share, future in zip(shares, futures, strict=True) for seed, one in zip(share, future.result(), strict=True)
     }
+    path = settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}-ceilings.npy"
+    _write(path, lambda file: np.save(file, np.stack([predictions[seed][:, 1] for seed in range(SEEDS)])))
     ceiling = tuple(grader.score(predictions[seed]) for seed in range(SEEDS))
     return Baselines(tuple(grader.weak_accuracies()), ceiling, grader.majority())
 
 
-def _write(path: Path, baselines: Baselines) -> None:
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(baselines)))
+    with open(temporary, "wb") as file:
+        fill(file)
     temporary.rename(path)

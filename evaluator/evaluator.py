@@ -13,6 +13,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from evaluator import baselines as baselines_module
+from evaluator.audits import worlds
 from evaluator.baselines import Baselines
 from evaluator.errors import EvaluatorError
 from evaluator.grader import Grader
@@ -57,6 +58,7 @@ class Evaluator:
 
     `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
     `level`: of the sandbox that recipes run in; None for the best that this machine has.
+    `baselines`: the fixed points of PGR, where they are another testbed's (a changed world is measured by the real one's).
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Evaluator:
         device: str = "cpu",
         limits: Limits | None = None,
         level: Level | None = None,
+        baselines: Baselines | None = None,
     ) -> None:
         if workers < 1:
             raise EvaluatorError(f"--workers {workers}: at least one worker is needed.")
@@ -80,7 +83,7 @@ class Evaluator:
         self.workers = workers
         self.grader = Grader(self.testbed.path)
         self._spool = spool
-        self._baselines: Baselines | None = None
+        self._baselines = baselines
         spool.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -103,6 +106,26 @@ class Evaluator:
     def has_prior(self) -> bool:
         """Whether the strong model can answer zero-shot here."""
         return self._states.has_prior()
+
+    def in_world(self, name: str, progress: Callable[[int, int], None] | None = None) -> Evaluator:
+        """An evaluator like this one in a changed world (`evaluator.audits.worlds`), measured against this one's baselines."""
+        folder = worlds.world(self.testbed, name, self.settings.cache, device=self.settings.device, progress=progress)
+        return Evaluator(
+            folder,
+            cache=self.settings.cache,
+            spool=self._spool,
+            workers=self.workers,
+            kind=self.kind,
+            device=self.settings.device,
+            limits=self.settings.limits,
+            level=self.settings.level,
+            baselines=self.baselines,
+        )
+
+    def ensemble_accuracies(self, members: int) -> list[float]:
+        """What ensembles of ceilings reach on the fitness split, for random choices of as many seeds (`Grader.ensemble_accuracies`)."""
+        ceilings = baselines_module.ceiling_probabilities(self.settings, self.grader, self.testbed, self.workers)
+        return self.grader.ensemble_accuracies(ceilings, members)
 
     def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Compute the hidden states that every search reads, where the cache lacks them; `progress(done, total)` in texts."""

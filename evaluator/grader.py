@@ -42,6 +42,12 @@ class Grader:
         """Accuracy of always answering the commoner class."""
         return float(max(self._labels.mean(), 1 - self._labels.mean()))
 
+    def ensemble_accuracies(self, probabilities: np.ndarray, members: int, subsets: int = 20) -> list[float]:
+        """Accuracy on the fitness split of the mean of `members` of the [seeds, m] P(class 1), for random subsets of the seeds."""
+        rng = np.random.default_rng([members, subsets])
+        chosen = [rng.choice(len(probabilities), members, replace=False) for _ in range(subsets)]
+        return [float(((probabilities[seeds].mean(0) > 0.5) == self._labels).mean()) for seeds in chosen]
+
     def ceiling_targets(self) -> np.ndarray:
         """[n] ground truth of the training pool, for the ceiling's trainings alone."""
         return load_labels(self._path, "train")

@@ -38,9 +38,18 @@ def _trainer(testbed: Path, cache: Path, device: str) -> Trainer:
     return Trainer(Testbed.load(testbed), cache=cache, device=device)
 
 
-@lru_cache(maxsize=4)
+_services: dict[tuple[Limits, Level], Service] = {}
+
+
 def _service(settings: WorkerSettings) -> Service:
-    return Service(_trainer(settings.testbed, settings.cache, settings.device), settings.limits, settings.kind, settings.level)
+    """The service on this testbed; its recipe processes' server, which takes seconds to start, outlives a change of testbed."""
+    trainer = _trainer(settings.testbed, settings.cache, settings.device)
+    confined = settings.limits, settings.level
+    if confined not in _services:
+        _services[confined] = Service(trainer, settings.limits, settings.kind, settings.level)
+    service = _services[confined]
+    service.trainer, service.kind = trainer, settings.kind
+    return service
 
 
 def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evo_aar.audits import Auditor, failures, quarantine, quarantined
 from evo_aar.selection import Contender, best, contender, pooled_deviation
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import Candidate, Trials, final_seeds, fresh_seeds
@@ -28,18 +29,26 @@ class Finalist:
     trials: tuple[Trial, ...]
 
 
-def run(store: Store, settings: SearchSettings, trials: Trials) -> None:
-    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better of seed and child."""
+def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor | None = None) -> None:
+    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better of seed and child.
+
+    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes its place.
+    """
     fresh, final = fresh_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
-    everyone = store.individuals.all()
-    chosen = {}
+    everyone, barred = store.individuals.all(), quarantined(store)
+    ranked: dict[str, list[Contender]] = {}
     for role, group in (
         ("seed", [one for one in everyone if not one.parents]),
         ("child", [one for one in everyone if one.parents]),
     ):
-        shortlist = _ranked(group, trials, settings.seeds)[:SHORTLIST]
+        sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
+        shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
         trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
-        chosen[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)[:1]
+        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
+    generation = store.generations.last().number
+    if auditor is not None:
+        _set_unsound_apart(store, ranked, auditor, generation)
+    chosen = {role: ones[:1] for role, ones in ranked.items()}
     vanilla = baseline_sources()["vanilla"]
     entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
     entries += [
@@ -49,7 +58,6 @@ def run(store: Store, settings: SearchSettings, trials: Trials) -> None:
     top = best([one for ones in chosen.values() for one in ones], 1)
     if top:
         individual = top[0].individual
-        generation = store.generations.last().number
         store.generations.add_fate(
             Fate(individual.id, generation, individual.island, "crowned", f"best bound of PGR over {top[0].estimate.trials} trials")
         )
@@ -59,6 +67,21 @@ def run(store: Store, settings: SearchSettings, trials: Trials) -> None:
                     store.generations.add_fate(
                         Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
                     )
+
+
+def _set_unsound_apart(store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int) -> None:
+    """Audit the best until one is sound; whoever fails before it leaves `ranked`, quarantined."""
+    while True:
+        top = best([ones[0] for ones in ranked.values() if ones], 1)
+        if not top:
+            return
+        one = top[0].individual
+        reason = failures(auditor.audit(Candidate(one.source, one.source_hash, one.island, one.generation)))
+        if not reason:
+            return
+        quarantine(store, one.id, generation, reason)
+        for role, ones in ranked.items():
+            ranked[role] = [other for other in ones if other.individual.source_hash != one.source_hash]
 
 
 def crowned(store: Store) -> Individual | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from evo_aar.allocation import Allocation, Tally, tallies_of
+from evo_aar.audits import quarantine_fates, static_failures
 from evo_aar.births import Birth, Nursery, Unborn
 from evo_aar.breeding import Breeding
 from evo_aar.chronicle import post_findings, summary_of
@@ -217,6 +218,8 @@ class Search:
             and number % self._settings.migrate_every == 0
             and number < self._settings.generations
         ):
+            kept, apart = self._set_apart(number, kept)
+            fates += apart
             kept, migrations, elites = self._migrate(number, kept)
             fates += [
                 Fate(one.id, number, island, "elite", "tried on fresh seeds before it migrates") for island, one in elites.items()
@@ -241,6 +244,15 @@ class Search:
         self._store.generations.commit(
             Generation(number, islands, summary), sorted(set(fates), key=lambda fate: (fate.island, fate.individual)), migrations
         )
+
+    def _set_apart(self, number: int, kept: dict[int, list[Contender]]) -> tuple[dict[int, list[Contender]], list[Fate]]:
+        """Without those that fail the static read; their fates, and their descendants'."""
+        reasons = {one.id: static_failures(one.individual.source) for ones in kept.values() for one in ones}
+        fates: dict[tuple[str, str], Fate] = {}
+        for one, reason in sorted(reasons.items()):
+            for fate in quarantine_fates(self._store, one, number, reason) if reason else ():
+                fates.setdefault((fate.individual, fate.kind), fate)
+        return {island: [one for one in ones if not reasons[one.id]] for island, ones in kept.items()}, list(fates.values())
 
     def _migrate(
         self, number: int, kept: dict[int, list[Contender]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from evaluator.sandbox.levels import Level
 from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
 from evo_aar import finals
+from evo_aar.audits import Auditor
 from evo_aar.budgets import Budgets
 from evo_aar.errors import SearchStopped, UsageError
 from evo_aar.feedback import Feedback
@@ -30,7 +32,7 @@ from evo_aar.settings import SearchSettings
 from evo_aar.tables import plain
 from evo_aar.testbeds import prepared
 from evo_aar.tracking.tracker import Tracker
-from evo_aar.trials import Trials, search_seeds
+from evo_aar.trials import Trials, fresh_seeds, search_seeds
 from population.store import Store
 
 PATIENCE_SECONDS = 900.0
@@ -126,7 +128,7 @@ class SearchSession:
                     search.step()
                 progress.describe("finals")
                 if finals.crowned(self._store) is None:
-                    finals.run(self._store, settings, trials)
+                    finals.run(self._store, settings, trials, self._auditor(trials, progress.describe))
             self._tracker.finish()
         except KeyboardInterrupt:
             stop_workers()
@@ -206,6 +208,18 @@ class SearchSession:
             client=ModelClient(patience=patience),
             meter=Meter(self._store, max_usd=budgets.max_usd, max_tokens=budgets.max_tokens, deadline=deadline),
             say=lambda line: self._console.print(plain(line)),
+        )
+
+    def _auditor(self, trials: Trials, say: Callable[[str], object]) -> Auditor | None:
+        settings = self._settings
+        if not settings.audit_seeds:
+            return None
+        return Auditor(
+            self._store,
+            trials,
+            chosen_on=search_seeds(settings.seed, settings.seeds),
+            seeds=fresh_seeds(settings.seed, settings.audit_seeds),
+            say=say,
         )
 
     def _evaluator(self, path: Path) -> Evaluator:

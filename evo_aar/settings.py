@@ -16,7 +16,7 @@ class SearchSettings:
 
     `population`: how many individuals live on an island; `children`: how many are born there in a generation; `seeds`: trials per
     recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are
-    compared; `also`: testbeds on which each generation's elites are evaluated too, logged and never selected on.
+    compared; `audit_seeds`: trials in each world in which who is to be crowned is audited, 0 for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and never selected on.
 
     `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and models.
     For agents: `models` by name, `prices` in dollars a million tokens by model (see `evo_aar.operators.agents.prices`), `tries`:
@@ -36,6 +36,7 @@ class SearchSettings:
     race: bool = True
     migrate_every: int = 2
     final_seeds: int = 8
+    audit_seeds: int = 3
     seed: int = 0
     also: tuple[str, ...] = ()
     operator: str = "offline"
@@ -55,6 +56,7 @@ class SearchSettings:
             ("seeds", 1),
             ("migrate_every", 0),
             ("final_seeds", 1),
+            ("audit_seeds", 0),
             ("seed", 0),
             ("tries", 0),
             ("turns", 1),
@@ -62,6 +64,8 @@ class SearchSettings:
         ):
             if getattr(self, name) < low:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
+        if self.audit_seeds == 1:
+            raise UsageError("--audit-seeds 1: a standard error takes 2 or more; 0 turns audits off.")
         if self.student not in (None, "head", "lora"):
             raise UsageError(f"--student {self.student}: head or lora.")
         if self.operator not in OPERATORS:

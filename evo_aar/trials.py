@@ -61,6 +61,10 @@ class Trials:
         self._asked: set[str] | None = None
 
     @property
+    def evaluator(self) -> Evaluator:
+        return self._evaluator
+
+    @property
     def testbed(self) -> str:
         return self._evaluator.testbed.content_hash
 
@@ -133,6 +137,7 @@ def on_record(result: Result, testbed: str) -> Trial:
         message=outcome.message,
         accuracy=result.accuracy,
         pgr=result.pgr,
+        members=outcome.members,
         tokens=outcome.tokens,
         seconds=outcome.seconds,
         history=outcome.history,

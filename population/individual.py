@@ -75,7 +75,8 @@ class Trial:
     """One recipe, one seed, one fidelity, on one testbed.
 
     `testbed` is the testbed's content hash; `fidelity` in (0, 1]; `reason` a failure's short kind ("timeout"), `message` what
-    its author is told; `accuracy` and `pgr` on the fitness split; `tokens` trained and forwarded; `seconds` of wall clock,
+    its author is told; `accuracy` and `pgr` on the fitness split; `members` of the
+    student, more than 1 for an ensemble; `tokens` trained and forwarded; `seconds` of wall clock,
     which alone may differ when a trial is repeated; `history` the training curves; `pool` [n] float16, the student's
     P(class 1) on the training pool. Raises PopulationError where a failure has a score or a success has none.
     """
@@ -89,6 +90,7 @@ class Trial:
     message: str | None = None
     accuracy: float | None = None
     pgr: float | None = None
+    members: int = 1
     tokens: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)

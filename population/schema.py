@@ -30,7 +30,7 @@ TABLES: dict[str, Table] = {
     "trials": Table(
         """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
         status TEXT NOT NULL CHECK (status IN ('ok', 'failed')), reason TEXT, message TEXT, accuracy REAL, pgr REAL,
-        tokens INTEGER NOT NULL, seconds REAL NOT NULL, history TEXT NOT NULL, pool BLOB""",
+        members INTEGER NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL, history TEXT NOT NULL, pool BLOB""",
         ("source_hash", "testbed", "seed", "fidelity"),
         "CHECK ((status = 'ok') = (accuracy IS NOT NULL AND pgr IS NOT NULL AND reason IS NULL)), "
         "CHECK (status = 'ok' OR (accuracy IS NULL AND pgr IS NULL AND reason IS NOT NULL))",
@@ -39,6 +39,20 @@ TABLES: dict[str, Table] = {
         """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
         size INTEGER NOT NULL, bits BLOB NOT NULL""",
         ("source_hash", "testbed", "seed", "fidelity"),
+    ),
+    "audits": Table(
+        """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, audit TEXT NOT NULL, verdict TEXT NOT NULL, value REAL,
+        standard_error REAL, p REAL, words TEXT NOT NULL""",
+        ("source_hash", "testbed", "audit"),
+    ),
+    "reviews": Table("individual TEXT NOT NULL, reviewer TEXT NOT NULL, verdict TEXT NOT NULL, remarks TEXT NOT NULL"),
+    "openings": Table(
+        "number INTEGER NOT NULL, shortlist TEXT NOT NULL, shortlist_hash TEXT NOT NULL, facts TEXT NOT NULL", ("number",)
+    ),
+    "sealed_scores": Table(
+        """opening INTEGER NOT NULL, source_hash TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, accuracy REAL,
+        members INTEGER NOT NULL, message TEXT""",
+        ("opening", "source_hash", "seed"),
     ),
     "generations": Table("number INTEGER NOT NULL, islands TEXT NOT NULL, summary TEXT NOT NULL", ("number",)),
     "generation_islands": Table(

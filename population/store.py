@@ -26,6 +26,7 @@ from population.schema import APPLICATION_ID, FORMAT, statements
 from population.tables.correctness import Correctness
 from population.tables.generations import Generations
 from population.tables.individuals import Individuals
+from population.tables.integrity import Audits, Openings, Reviews
 from population.tables.ledger import Ledger
 from population.tables.replies import Replies
 from population.tables.sessions import Sessions
@@ -36,10 +37,11 @@ _OUTCOME = (
     ("individuals", "id, source, source_hash, operator, parents, idea, detail", "generation, island, child"),
     (
         "trials",
-        "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, tokens, history, pool",
+        "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, members, tokens, history, pool",
         "source_hash, testbed, fidelity, seed",
     ),
     ("correctness", "source_hash, testbed, fidelity, seed, size, bits", "source_hash, testbed, fidelity, seed"),
+    ("audits", "source_hash, testbed, audit, verdict, value, standard_error, p, words", "source_hash, testbed, audit"),
     ("generations", "number, islands, summary", "number"),
     ("generation_islands", "generation, island, population, archive, stream", "generation, island"),
     ("fates", "individual, generation, island, kind, reason", "generation, island, individual, kind"),
@@ -51,8 +53,8 @@ _OUTCOME = (
 class Store:
     """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions, forum: one attribute a
-    kind of event.
+    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions, forum, audits, reviews,
+    openings: one attribute a kind of event.
     Every method of theirs raises StoreError where the file cannot be read or appended to; nothing acknowledged is lost by it.
     """
 
@@ -66,6 +68,9 @@ class Store:
         self.ledger = Ledger(database)
         self.sessions = Sessions(database)
         self.forum = Forum(database)
+        self.audits = Audits(database)
+        self.reviews = Reviews(database)
+        self.openings = Openings(database)
 
     @classmethod
     def create(cls, path: Path | str, settings: dict[str, Any], facts: dict[str, Any] | None = None) -> Store:

@@ -26,7 +26,7 @@ TEMPLATES = {
 }
 
 
-def small_testbed(folder, kind="single"):
+def small_testbed(folder, kind="single", profile=PROFILE):
     """Write a testbed of that kind to `folder`, and return the folder. The weak teachers are wrong on 40 % of rows, at random."""
     rng = np.random.default_rng(0)
     labels = {split: rng.permutation(np.arange(SIZES[split]) % 2) for split in SPLITS}
@@ -38,7 +38,7 @@ def small_testbed(folder, kind="single"):
         kind=kind,
         strong=str(WEIGHTS),
         templates=TEMPLATES[kind],
-        profile=PROFILE,
+        profile=profile,
         rows=rows,
         labels=labels,
         weak_labels=np.stack([1 - weak["train"][0], weak["train"][0]], axis=1),

@@ -39,7 +39,22 @@ def testbed(tmp_path_factory):
 def runs(testbed):
     """A finished search of two islands and one generation."""
     runs = testbed.parent / "runs"
-    sizes = ("--islands", 2, "--generations", 1, "--children", 2, "--population", 2, "--seeds", SEEDS, "--final-seeds", 2)
+    sizes = (
+        "--islands",
+        2,
+        "--generations",
+        1,
+        "--children",
+        2,
+        "--population",
+        2,
+        "--seeds",
+        SEEDS,
+        "--final-seeds",
+        2,
+        "--audit-seeds",
+        2,
+    )
     answer = evo_aar("evolve", "--testbed", testbed, *sizes, "--workers", 1, "--run", "tiny", "--runs", runs)
     assert answer.status == 0, answer
     return runs

@@ -25,6 +25,8 @@ def finished(tmp_path_factory, math_testbed) -> Path:
         "1",
         "--seeds",
         "1",
+        "--audit-seeds",
+        "0",
         "--final-seeds",
         "2",
         "--run",

@@ -100,7 +100,22 @@ def test_who_was_raced_out_is_no_contender():
 
 
 def test_a_search_that_races_keeps_out_whom_it_raced_out(tmp_path, cache):
-    sizes = ("--islands", 2, "--generations", 1, "--children", 3, "--population", 1, "--seeds", 2, "--final-seeds", 1)
+    sizes = (
+        "--islands",
+        2,
+        "--generations",
+        1,
+        "--children",
+        3,
+        "--population",
+        1,
+        "--seeds",
+        2,
+        "--final-seeds",
+        1,
+        "--audit-seeds",
+        0,
+    )
     testbed = small_testbed(tmp_path / "testbed")
     done = evo_aar("evolve", "--testbed", testbed, *sizes, "--runs", tmp_path, "--run", "raced", "--workers", 1)
     assert done.status == 0, done.err

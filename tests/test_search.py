@@ -12,7 +12,22 @@ import pytest
 
 from population.store import Store
 
-SMALL = ["--islands", "2", "--generations", "2", "--children", "2", "--population", "2", "--seeds", "2", "--final-seeds", "2"]
+SMALL = [
+    "--islands",
+    "2",
+    "--generations",
+    "2",
+    "--children",
+    "2",
+    "--population",
+    "2",
+    "--seeds",
+    "2",
+    "--final-seeds",
+    "2",
+    "--audit-seeds",
+    "0",
+]
 
 
 def command(*arguments: str) -> list[str]:

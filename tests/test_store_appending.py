@@ -13,6 +13,7 @@ from population.forum import Finding
 from population.migration import Migration
 from population.store import Store
 from population.tables.generations import Fate
+from population.tables.integrity import Audit, Opening, Review, SealedScore
 
 
 @pytest.fixture
@@ -96,6 +97,10 @@ def filled(store):
     store.replies.record(TURN, "a" * 32, "yes")
     store.ledger.add("usd", 1)
     store.sessions.begin("A")
+    store.audits.record(Audit("5eed", "mini", "static read", "pass", None, None, None, "nothing"))
+    store.reviews.add(Review("g000-i0-c00", "Ada", "approve"))
+    store.openings.record(Opening(1, ({"source_hash": "5eed"},), {}))
+    store.openings.record_score(SealedScore(1, "5eed", 0, "ok", 0.75))
     store.forum.post(Finding("g000-i0-c00", 0, 0, "Title", "Text"))
     return store
 

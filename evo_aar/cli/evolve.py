@@ -49,6 +49,9 @@ def evolve(
         bool, typer.Option(help="Spare children the rest of their seeds once every incumbent of a full island is ahead of them.")
     ] = DEFAULTS.race,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds on which the finalists are compared.")] = DEFAULTS.final_seeds,
+    audit_seeds: Annotated[
+        int, typer.Option(help="Trials in each changed world in which who is to be crowned is audited; 0 for no audits.")
+    ] = DEFAULTS.audit_seeds,
     migrate_every: Annotated[
         int, typer.Option(help="Generations between migrations on the ring; 0 for none.")
     ] = DEFAULTS.migrate_every,
@@ -100,7 +103,8 @@ def evolve(
 
     settings = SearchSettings(
         testbed=testbed, strong=strong, weak=weak, student=student, islands=islands, population=population, children=children,
-        generations=generations, seeds=seeds, race=race, migrate_every=migrate_every, final_seeds=final_seeds, seed=seed,
+        generations=generations, seeds=seeds, race=race, migrate_every=migrate_every, final_seeds=final_seeds,
+        audit_seeds=audit_seeds, seed=seed,
         also=tuple(name for name in also.split(",") if name), allocation=allocation,
         **_operators(operator, model, tries, turns, reply_tokens, prices, price),
     )  # fmt: skip

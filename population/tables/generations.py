@@ -14,7 +14,7 @@ from population.jsontext import canonical, printable
 from population.migration import Migration
 from population.tables.individuals import Individuals
 
-FATES = ("survived", "died", "elite", "failed", "duplicate", "quarantined", "crowned")
+FATES = ("survived", "died", "elite", "failed", "duplicate", "quarantined", "flagged", "crowned")
 
 
 @dataclass(frozen=True)
