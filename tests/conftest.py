@@ -9,6 +9,13 @@ from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test machines' cores must not make two roundings
 
+LONGEST = ("test_search", "test_operators_children", "test_wheel", "test_notebooks")
+"""Files that take minutes. They begin first, so that at the end no process works alone."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def subnormal_numbers():

@@ -168,29 +168,6 @@ def test_elites_are_tried_on_fresh_seeds_and_finalists_on_seeds_nothing_was_sele
         assert all(trial.seed >= FINAL for row in rows for trial in row.trials)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["evolve", "--islands", "0"], "--islands 0"),
-        (["evolve", "--seeds", "0"], "--seeds 0"),
-        (["evolve", "--workers", "0"], "--workers 0"),
-        (["evolve", "--run", "a/b"], "a/b"),
-        (["evolve", "--testbed", "mini/physics"], "mini/chat"),
-        (["evolve", "--testbed", "mini/math", "--strong", "gpt2"], "--strong"),
-        (["evolve", "--also", "nowhere"], "nowhere"),
-        (["evolve", "--student", "tree"], "head"),
-        (["evolve", "--device", "abacus"], "cpu"),
-        (["resume", "nobody"], "nobody"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
-)
-def test_a_mistake_gets_one_line_with_the_remedy_and_leaves_nothing(arguments, words, tmp_path, cache):
-    done = evo_aar(*arguments, "--runs", str(tmp_path / "runs"))
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert words in done.stderr and "Traceback" not in done.stderr
-    assert not list((tmp_path / "runs").glob("*/search.sqlite"))
-
-
 def test_a_run_that_is_in_use_is_refused(runs, straight):
     with Store.open(runs / "straight" / "search.sqlite"):
         done = evo_aar("resume", "straight", "--runs", str(runs))

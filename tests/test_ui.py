@@ -13,10 +13,9 @@ import urllib.request
 
 import pytest
 from store_examples import ROOT
-from synthetic_search import SyntheticSearch
+from tracking_examples import copied, tracked_search
 
 from evo_aar.errors import UsageError
-from evo_aar.tracking import Tracker
 from evo_aar.tracking_server import TrackingServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -24,12 +23,9 @@ UI = "import sys; from evo_aar.cli import main; sys.argv = ['evo-aar', 'ui', *sy
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    search = SyntheticSearch(folder / "demo" / "search.sqlite", generations=2)
-    tracker = Tracker(folder, search.store, "demo")
-    search.run(lambda number: tracker.generation(search.store, number))
-    tracker.finish()
+def runs(tmp_path_factory, empty_database):
+    folder = copied(empty_database, tmp_path_factory.mktemp("runs"))
+    tracked_search(folder, generations=2)
     return folder
 
 

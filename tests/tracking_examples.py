@@ -72,9 +72,9 @@ def copied(database, folder):
     return folder
 
 
-def tracked_search(folder):
+def tracked_search(folder, **sizes):
     """A whole search, tracked there as a search is: its store."""
-    search = SyntheticSearch(folder / "demo" / "search.sqlite")
+    search = SyntheticSearch(folder / "demo" / "search.sqlite", **sizes)
     tracker = tracked(folder, search.store)
     search.run(lambda number: tracker.generation(search.store, number))
     tracker.finish()
