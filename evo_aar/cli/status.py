@@ -81,6 +81,7 @@ def _row(runs: Path, name: str) -> dict:
 
 
 def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict:
+    from evo_aar.expenses import by
     from evo_aar.runs import Standing, how_to_resume
     from evo_aar.sandbox import described, level_of
 
@@ -104,6 +105,9 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
         "best": best,
         "islands": _islands(store),
         "spent": standing.spent,
+        "language_models": {
+            column: by(store, column).to_dict("records") for column in ("operator", "model", "island", "generation")
+        },
         "settings": settings.to_json(),
         "resume": how_to_resume(runs, run) if standing.state == "stopped" else None,
     }
@@ -142,6 +146,14 @@ def _show(facts: dict) -> None:
             counts = (str(own[name]) for name in ("born", "failed", "duplicates", "unborn"))
             score = tables.plus_minus(own["best_pgr"], own["best_se"])
             made.add_row(island, own["direction"], own["best"] or tables.NOTHING, score, tables.number(own["mean_pgr"]), *counts)
+        console.print(made)
+    if rows := facts["language_models"]["operator"]:
+        columns = ("operator", "calls", "read", "written", "from the cache", "USD")
+        made = tables.table("Language models (--json has them by model, island and generation too)", *columns, right=columns[1:])
+        for row in rows:
+            read = row["input"] + row["cache_write"] + row["cache_read"]
+            counts = (f"{row['calls']:,}", f"{read:,}", f"{row['output']:,}", f"{row['hit_rate']:.0%}", f"{row['usd']:.2f}")
+            made.add_row(row["operator"], *counts)
         console.print(made)
     if best := facts["best"]:
         score = tables.plus_minus(best["pgr"], best["standard_error"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from evo_aar.tracking.markdown import bullet, code, escaped, measured, table
 from evo_aar.tracking.record import FAILED, FINISHED, NOTE_LENGTH, Link, Point, RunRecord, island_key, points
 from evo_aar.tracking.scores import Scores, step
+from evo_aar.tracking.traces import traces_of
 from population.individual import Individual
 from population.tables.generations import Fate
 
@@ -23,13 +24,14 @@ _HISTORY_COLUMNS = ("step", "loss", "gradient_norm", "agreement")
 
 @dataclass(frozen=True)
 class Life:
-    """All that the store knows of an individual. `expenses` are sums of its own ledger entries by kind."""
+    """All that the store knows of an individual. `expenses` are sums of its own ledger entries by kind; `journal` as `Replies.of` has it."""
 
     individual: Individual
     parents: tuple[Individual, ...]
     scores: Scores
     fates: tuple[Fate, ...]
     expenses: dict[str, float]
+    journal: tuple = ()
 
     @property
     def fate(self) -> Fate | None:
@@ -81,6 +83,7 @@ def individual_record(life: Life, link: Link) -> RunRecord:
         artifacts=_artifacts(life),
         status=FAILED if failed else FINISHED,
         seconds=math.fsum(trial.seconds for trial in trials),
+        traces=traces_of(life.journal),
     )
 
 
@@ -115,6 +118,11 @@ def _note(life: Life, link: Link) -> str:
     lines.append(
         bullet("operator", escaped(one.operator) + (f" ({'; '.join(map(escaped, changes))})" if (changes := _changes(one)) else ""))
     )
+    if reasons := one.detail.get("reasons"):
+        lines.append(bullet("reasons", escaped(str(reasons))))
+    if model := one.detail.get("model"):
+        spent = f", {one.detail['turns']} replies, {one.detail.get('usd', 0.0):.4f} USD"
+        lines.append(bullet("model", f"{escaped(str(model))}, prompt {one.detail.get('prompt', '')}{spent}"))
     for number, parent in enumerate(life.parents):
         role = "parent" if len(life.parents) == 1 else ("edited parent", "other parent")[min(number, 1)]
         lines.append(bullet(role, f"[{parent.id}]({link(parent.id)}) {escaped(parent.idea)}"))

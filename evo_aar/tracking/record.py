@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from population.jsontext import digest
 
@@ -13,7 +13,7 @@ Link = Callable[[str], str]
 """From a run's key to a place in MLflow's user interface, for Markdown."""
 
 # Tags by which a run is found again. LOGGED is written last: a run that has its record's digest (and its parent's) there is whole.
-IDENTITY, KEY, KIND, LOGGED = "search", "key", "kind", "logged"
+IDENTITY, KEY, KIND, LOGGED, TRACED = "search", "key", "kind", "logged", "traces"
 SEARCH = "search"
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 NOTE_LENGTH = 7_500
@@ -33,12 +33,37 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Span:
+    """One step of a conversation: a reply of a model or a call of a tool. Times are Unix nanoseconds."""
+
+    name: str
+    kind: str
+    began: int
+    ended: int
+    inputs: Any
+    outputs: Any
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One call of an operator, whole: `name` is unique within its run."""
+
+    name: str
+    spans: tuple[Span, ...]
+    inputs: Any
+    outputs: Any
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One run, whole.
 
     `key` identifies it within its search: "search", "island-3", or an individual's id; `parent` is the key of the run that it is
     nested in; `artifacts` are texts by file name; `status` is that of MLflow; `seconds` the duration that an ended run shows, None
-    for that of its own tracking.
+    for that of its own tracking; `traces` are linked to it.
     """
 
     key: str
@@ -52,6 +77,7 @@ class RunRecord:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     status: str = RUNNING
     seconds: float | None = None
+    traces: tuple[Trace, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, RunRecord
+from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, TRACED, RunRecord
+from evo_aar.tracking.traces import write_traces
 from population.jsontext import digest
 
 _NOTE, _PARENT = "mlflow.note.content", "mlflow.parentRunId"
@@ -110,6 +111,10 @@ class MlflowRuns:
             known.update({(point.key, point.step): point.value for point in metrics})
             self._params[key].update(params)
             self._tags[key].update(tags)
+        if record.traces and self._tags[key].get(TRACED) != str(len(record.traces)):
+            write_traces(self._client, self._experiment, run, record.traces)
+            self._client.set_tag(run, TRACED, str(len(record.traces)))
+            self._tags[key][TRACED] = str(len(record.traces))
         if record.status in _ENDED and self._status[key] not in _ENDED:
             ended = None if record.seconds is None else self._started[key] + int(record.seconds * 1000)
             self._client.set_terminated(run, record.status, ended)
@@ -207,6 +212,7 @@ def _user() -> str:
 def _quieten() -> None:
     """MLflow reports to nobody, and its databases' upgrades don't write into our progress display."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

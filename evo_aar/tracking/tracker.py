@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from evo_aar.lineage import lineage_page, pgr_chart
@@ -96,9 +97,12 @@ class Tracker:
         points = view.island_points()
         for island in view.last.islands:
             lives = view.lives(island.population)
-            runs.write(island_record(island.number, view.last, points[island.number], lives, ended, runs.link))
+            record = island_record(island.number, view.last, points[island.number], lives, ended, runs.link)
+            runs.write(replace(record, traces=view.unborn_traces(island.number)))
         genealogy = view.genealogy()
         artifacts = {"lineage.html": lineage_page(genealogy, self._name), "pgr.svg": pgr_chart(genealogy)}
+        if findings := view.forum():
+            artifacts["forum.md"] = findings
         runs.write(
             search_record(
                 name=self._name,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
+from evo_aar.expenses import by
 from evo_aar.finals import finalists
+from evo_aar.forum_files import finding_text
 from evo_aar.lineage import Genealogy, Node
 from evo_aar.tracking.individuals import Life, sort_fates
 from evo_aar.tracking.islands import island_points, search_points, varied
-from evo_aar.tracking.record import Point
+from evo_aar.tracking.record import Point, Trace
 from evo_aar.tracking.scores import Scores, scores_of
-from population.individual import Fitness
+from evo_aar.tracking.traces import traces_of
+from population.individual import Fitness, individual_id
 from population.island import Generation
 from population.store import Store
 from population.tables.ledger import LEDGER_KINDS
@@ -42,7 +45,22 @@ class SearchView:
         one = self.individuals[identity]
         parents = tuple(self.individuals[parent] for parent in one.parents)
         expenses = self._expenses.get(identity, {})
-        return Life(one, parents, self.scores(one.source_hash), self._fates.get(identity, ()), expenses)
+        fates, journal = self._fates.get(identity, ()), tuple(self._store.replies.of(identity))
+        return Life(one, parents, self.scores(one.source_hash), fates, expenses, journal)
+
+    def unborn_traces(self, island: int) -> tuple[Trace, ...]:
+        """The conversations that came to no child on an island."""
+        places = [
+            individual_id(generation.number, island, one["child"])
+            for generation in self.generations
+            for one in generation.summary.get("unborn", ())
+            if one["island"] == island
+        ]
+        return tuple(trace for place in places for trace in traces_of(self._store.replies.of(place)))
+
+    def forum(self) -> str:
+        """All findings as Markdown; empty where there are none."""
+        return "\n".join(finding_text(self._store, one) for one in self._store.forum.as_of(self.last.number + 1))
 
     def lives(self, identities: tuple[str, ...]) -> list[Life]:
         return [self.life(identity) for identity in identities]
@@ -122,4 +140,7 @@ class SearchView:
 
     @cached_property
     def _spent(self) -> dict[str, float]:
-        return {kind: amount for kind in LEDGER_KINDS if (amount := self._store.ledger.total(kind))}
+        spent = {kind: amount for kind in LEDGER_KINDS if (amount := self._store.ledger.total(kind))}
+        for row in by(self._store, "operator").to_dict("records"):
+            spent |= {f"usd/{row['operator']}": row["usd"], f"cache_hit_rate/{row['operator']}": row["hit_rate"]}
+        return spent

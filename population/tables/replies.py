@@ -49,6 +49,11 @@ class Replies:
             )
         return json.loads(rows[0]["reply"])
 
+    def of(self, individual: str) -> list[tuple[Turn, Any, str]]:
+        """All that is journalled for an individual, in the order in which it came, with the time of its record (UTC, ISO 8601)."""
+        rows = self._database.select("replies", "individual = ?", (individual,))
+        return [(Turn(*(row[name] for name in Turn._fields)), json.loads(row["reply"]), row["at"]) for row in rows]
+
     def __len__(self) -> int:
         return self._database.query("SELECT COUNT(*) FROM replies")[0][0]
 
