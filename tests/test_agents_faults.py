@@ -307,7 +307,7 @@ def test_calls_in_flight_count_against_a_budget(bench):
     from concurrent.futures import ThreadPoolExecutor
     from dataclasses import replace
 
-    with MessagesServer(lambda *_: Answer((use("show_draft"),), input_tokens=3_000, output_tokens=100)) as server:
+    with MessagesServer(lambda *_: Answer((use("show_draft"),), input_tokens=10_000, output_tokens=4_000)) as server:
         operator = bench.operator(server, max_usd=0.2)
         places = [replace(bench.context, child=child) for child in range(4)]
         with ThreadPoolExecutor(4) as pool:
