@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import torch
@@ -126,14 +127,11 @@ class Conversation:
             seed=request_seed(self.trial.seed, message.number),
         )
         self._budget.charge_training(model.kind, training.steps * training.batch * float(self._tokens[training.rows].mean()))
-        own = {} if training.loss is not None else {"local_rows": training.rows[training.positions()]}
+        ask = None if training.loss is not None else partial(self._ask_gradient, message.number, training.rows)
         training = dataclasses.replace(training, rows=self._pool[training.rows])
-        ask = (
-            None
-            if training.loss is not None
-            else lambda slot, seen: self._ask_gradient(message.number, slot, seen, own["local_rows"])
+        self._slots[message.number] = self._trainer.submit(
+            training, lambda slot: self._trained(message.number, slot), ask, self.trial.source_hash
         )
-        self._slots[message.number] = self._trainer.submit(training, lambda slot: self._trained(message.number, slot), ask)
 
     def _trained(self, number: int, slot: Slot) -> None:
         del self._slots[number]
@@ -142,13 +140,15 @@ class Conversation:
         self._history.append({"request": number, "student": slot.training.model.kind, "steps": steps})
         self._send(Message("trained", number, {"history": steps, "budget": self._budget.left}))
 
-    def _ask_gradient(self, number: int, slot: Slot, seen: dict[str, torch.Tensor], local_rows: np.ndarray) -> None:
+    def _ask_gradient(self, number: int, rows: np.ndarray, slot: Slot, seen: dict[str, torch.Tensor]) -> None:
+        """`rows` [m]: the training's rows as the recipe counts them."""
+        positions = slot.positions[slot.step]
         arrays = {
-            "rows": local_rows[slot.step],
+            "rows": rows[positions],
             "logits": seen["logits"].float().cpu().numpy(),
             "hidden": seen["hidden"].float().cpu().numpy(),
-            "targets": slot.targets[slot.step].cpu().numpy(),
-            "weights": slot.weights[slot.step].cpu().numpy(),
+            "targets": slot.training.targets[positions],
+            "weights": slot.training.weights[positions],
         }
         self._send(Message("loss", number, {"progress": slot.progress}, arrays))
 
@@ -166,7 +166,7 @@ class Conversation:
         except Refused as error:
             self.fail("invalid_request", str(error))
             return
-        device = slot.rows.device
+        device = slot.state.device
         slot.gradient = (torch.from_numpy(logits).to(device), None if hidden is None else torch.from_numpy(hidden).to(device))
 
     def _on_hidden(self, message: Message) -> None:

@@ -19,7 +19,7 @@ class Session:
         self.model = model
         self.parameters = {name: value.clone() for name, value in parameters.items()}
         self._pool = pool
-        self._moments = [{name: torch.zeros_like(value)[None] for name, value in parameters.items()} for _ in range(2)]
+        self._moments = [[torch.zeros_like(value) for value in parameters.values()] for _ in range(2)]
         self._gradients: Parameters | None = None
         self._rows: np.ndarray | None = None
         self._steps = 0
@@ -74,10 +74,11 @@ class Session:
         if self._gradients is None:
             raise Refused("call backward before step")
         self._steps += 1
-        stacked = {name: value.clone() for name, value in self._stacked().items()}
-        one = torch.ones(1, device=self._device)
-        adamw.update(stacked, self._gradients, *self._moments, one * self._steps, one * learning_rate, one * weight_decay)
-        self.parameters = {name: value[0] for name, value in stacked.items()}
+        parameters = {name: value.clone() for name, value in self.parameters.items()}  # a student may hold the old ones
+        gradients = [self._gradients[name][0].contiguous() for name in parameters]
+        steps = [torch.tensor(float(self._steps), device=self._device) for _ in parameters]
+        adamw.update(list(parameters.values()), gradients, *self._moments, steps, learning_rate, weight_decay)
+        self.parameters = parameters
         self._gradients = None
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -111,12 +111,15 @@ def slot_of(model, seed, rows, learning_rate, epochs=3.0):
         model=model, rows=rows, targets=targets, weights=np.ones(len(rows), np.float32), order=None, loss="cross_entropy",
         loss_options={}, learning_rate=learning_rate, weight_decay=0.01, schedule="linear", epochs=epochs, batch_size=7, seed=seed, start=None,
     )  # fmt: skip
-    return Slot(training, lambda slot: None)
+    slot = Slot(training, lambda slot: None)
+    slot.begin()
+    return slot
 
 
 def train(*slots):
-    group = Group()
-    group.slots.extend(slots)
+    group = Group(lambda resident: resident)
+    for slot in slots:
+        group.add(slot)
     while group.slots:
         group.step()
     return slots

@@ -70,9 +70,12 @@ def test_a_slot_has_the_same_bits_alone_and_among_any_neighbours(trunks, data):
 
 @pytest.mark.parametrize("biased", [False, True])
 def test_a_frozen_product_rounds_by_its_own_rows(biased):
-    """A plain product of all slots' rows does not: few rows take another path through the library than many."""
+    """A plain product of all slots' rows does not: few rows take another path through the library than many.
+
+    Each slot's numbers fill whole cache lines here, as `tokens.bucket` sees to: the library rounds by where operands begin in one.
+    """
     generator = torch.Generator().manual_seed(0)
-    for width_in, width_out in [(8, 8), (33, 50), (96, 288)]:
+    for width_in, width_out in [(16, 16), (48, 80), (96, 288)]:
         weight, bias = torch.randn(width_out, width_in, generator=generator), torch.randn(width_out, generator=generator)
         frozen = Frozen(weight, bias if biased else None)
         for slots, rows in [(2, 1), (3, 2), (8, 3), (5, 16), (16, 1)]:

@@ -1,33 +1,29 @@
-"""AdamW on stacked parameters: K slots, each with its own step, learning rate and weight decay. Loshchilov and Hutter 2019, algorithm 2."""
+"""AdamW, one set of tensors after another in place. Loshchilov and Hutter 2019, algorithm 2."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from evaluator.trainer.model import Parameters
+import torch
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
 def update(
-    parameters: Parameters,
-    gradients: Parameters,
-    first_moment: Parameters,
-    second_moment: Parameters,
-    steps: torch.Tensor,
-    learning_rates: torch.Tensor,
-    weight_decays: torch.Tensor,
+    parameters: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    first_moments: Sequence[torch.Tensor],
+    second_moments: Sequence[torch.Tensor],
+    steps: Sequence[torch.Tensor],
+    learning_rate: float,
+    weight_decay: float,
 ) -> None:
-    """One step in place. `steps` [K] counts from 1, float32, as `learning_rates` [K] and `weight_decays` [K]."""
-    beta_1, beta_2 = BETAS
-    correction_1 = 1 - beta_1**steps
-    root_correction_2 = (1 - beta_2**steps).sqrt()
-    for name, parameter in parameters.items():
-        shape = (-1,) + (1,) * (parameter.dim() - 1)
-        gradient = gradients[name]
-        first_moment[name].lerp_(gradient, 1 - beta_1)
-        second_moment[name].mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
-        denominator = second_moment[name].sqrt().div_(root_correction_2.view(shape)).add_(EPSILON)
-        parameter.mul_((1 - learning_rates * weight_decays).view(shape))
-        parameter.sub_(first_moment[name].div(denominator).mul_((learning_rates / correction_1).view(shape)))
+    """One step of every tensor, and no memory but theirs. `steps`: a float32 number each, which counts from 1.
+
+    `torch.optim.AdamW(fused=True)` calls the same kernel; it reads and writes each number once.
+    """
+    torch._fused_adamw_(
+        parameters, gradients, first_moments, second_moments, [], steps, lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1],
+        weight_decay=weight_decay, eps=EPSILON, amsgrad=False, maximize=False,
+    )  # fmt: skip

@@ -1,152 +1,116 @@
-"""Slots of one structure, run fused: one forward and backward, one optimiser update for all of them at once.
+"""Slots of one structure and batch size: fused up to a budget, in turns beyond it.
 
-The stacked tensors live as long as the membership does. When a slot comes or goes, the stack is written back and built anew, so
-a slot that ends frees its place at once and another takes it.
+A slot that ends frees its place at once and another takes it. When memory runs out in a step, nobody has moved: the batch is halved,
+and so is the budget.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-import torch
-
-from evaluator.trainer import adamw, losses
-from evaluator.trainer.model import Parameters
-from evaluator.trainer.slot import Slot, Step
-
-STATES = ("parameters", "first_moment", "second_moment")
-
-
-def _stack(slots: list[Slot], state: str) -> Parameters:
-    return {name: torch.stack([getattr(slot, state)[name] for slot in slots]) for name in getattr(slots[0], state)}
+from evaluator.trainer import memory
+from evaluator.trainer.fused import FusedBatch
+from evaluator.trainer.slot import Slot
 
 
 class Group:
-    """All resident slots of one key."""
+    """All resident slots of one key. `most(slots)`: how many run fused where this many are resident.
 
-    def __init__(self) -> None:
-        self.slots: list[Slot] = []
-        self._members: list[Slot] = []
-        self._stacked: dict[str, Parameters] = {}
+    `on_step(slots)` is called with the slots that a fused step moved.
+    """
 
-    def step(self) -> list[Slot]:
-        """One fused step of every slot that is ready; those that ended. A slot whose own loss is awaited is asked for and skipped."""
-        self.slots = [slot for slot in self.slots if not slot.cancelled]
-        ready = [slot for slot in self.slots if slot.ask_gradient is None or slot.gradient is not None]
-        waiting = [slot for slot in self.slots if slot.ask_gradient is not None and slot.gradient is None and not slot.asked]
-        if ready:
-            self._join(ready)
-            self._advance(ready)
-        if waiting:
-            self._ask(waiting)
-        ended = [slot for slot in ready if slot.done]
-        if ended:
-            self._write_back()
-            self.slots = [slot for slot in self.slots if not slot.done]
-        return ended
+    def __init__(self, most: Callable[[int], int], on_step: Callable[[Sequence[Slot]], None] = lambda slots: None) -> None:
+        self._most = most
+        self._on_step = on_step
+        self._ceiling: int | None = None  # what memory has shown to be too much
+        self._newcomers: list[Slot] = []
+        self._turns: deque[FusedBatch] = deque()
+
+    def add(self, slot: Slot) -> None:
+        self._newcomers.append(slot)
+
+    @property
+    def slots(self) -> list[Slot]:
+        return [*(slot for batch in self._turns for slot in batch.slots), *self._newcomers]
 
     @property
     def busy(self) -> bool:
         """Whether `step` has anything to do before an answer from outside arrives."""
-        return any(slot.ask_gradient is None or slot.gradient is not None or not slot.asked for slot in self.slots)
-
-    def _join(self, slots: list[Slot]) -> None:
-        if slots == self._members:
-            return
-        self._write_back()
-        self._members = list(slots)
-        self._stacked = {state: _stack(slots, state) for state in STATES}
-
-    def _write_back(self) -> None:
-        for index, slot in enumerate(self._members):
-            for state in STATES:
-                setattr(slot, state, {name: value[index].clone() for name, value in self._stacked[state].items()})
-        self._members = []
-
-    def _advance(self, slots: list[Slot]) -> None:
-        parameters = self._stacked["parameters"]
-        rows = torch.stack([slot.rows[slot.step] for slot in slots])
-        seen: dict[str, torch.Tensor] = {}
-
-        def logit_gradient(logits: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-            if slots[0].ask_gradient is None:
-                seen["loss"], gradient = self._named_losses(slots, logits)
-                seen["logits"] = logits
-                return gradient, None
-            seen["logits"] = logits
-            given = [slot.gradient for slot in slots]
-            d_hidden = None
-            if any(one[1] is not None for one in given):
-                d_hidden = torch.stack([torch.zeros_like(hidden[0]) if one[1] is None else one[1] for one in given])
-            return torch.stack([one[0] for one in given]), d_hidden
-
-        model = slots[0].training.model
-        gradients = model.gradients(parameters, rows, logit_gradient)
-        self._log(slots, gradients, seen)
-        device = rows.device
-        adamw.update(
-            parameters,
-            gradients,
-            self._stacked["first_moment"],
-            self._stacked["second_moment"],
-            torch.tensor([slot.step + 1.0 for slot in slots], device=device),
-            torch.stack([slot.learning_rates[slot.step] for slot in slots]),
-            torch.tensor([slot.training.weight_decay for slot in slots], device=device),
+        return bool(self._newcomers) or any(
+            slot.ready or slot.unasked or slot.cancelled for batch in self._turns for slot in batch.slots
         )
-        for slot in slots:
-            slot.step += 1
-            slot.gradient, slot.asked = None, False
 
-    def _named_losses(self, slots: list[Slot], logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        by_name: dict[str, list[int]] = {}
-        for index, slot in enumerate(slots):
-            by_name.setdefault(slot.training.loss, []).append(index)
-        targets = torch.stack([slot.targets[slot.step] for slot in slots])
-        weights = torch.stack([slot.weights[slot.step] for slot in slots])
-        loss, gradient = logits.new_empty(len(slots)), torch.empty_like(logits)
-        for name, indices in by_name.items():
-            some = [slots[index] for index in indices]
-            options = {
-                option: logits.new_tensor([slot.training.loss_options[option] for slot in some])[:, None]
-                for option in some[0].training.loss_options
-            }
-            progress = logits.new_tensor([slot.progress for slot in some])[:, None]
-            loss[indices], gradient[indices] = losses.with_gradient(
-                name, logits[indices], targets[indices], weights[indices], progress, options
-            )
-        return loss, gradient
+    def step(self) -> list[Slot]:
+        """One fused step of the batch whose turn it is; the slots that ended. A slot whose own loss is awaited stays where it is.
 
-    def _log(self, slots: list[Slot], gradients: Parameters, seen: dict[str, torch.Tensor]) -> None:
-        logged = [
-            index for index, slot in enumerate(slots) if slot.step % slot.log_every == 0 or slot.step == slot.training.steps - 1
-        ]
-        for index in logged:
-            slot = slots[index]
-            targets = slot.targets[slot.step]
-            agreement = (seen["logits"][index].argmax(-1) == targets.argmax(-1)).float().mean().item()
-            norm = torch.stack([value[index].square().sum() for value in gradients.values()]).sum().sqrt().item()
-            loss = seen["loss"][index].item() if "loss" in seen else float("nan")
-            slot.history.append(Step(slot.step, loss, norm, agreement))
+        Raises what torch raises where not even one slot's step has room in memory.
+        """
+        self._arrange()
+        for _ in range(len(self._turns)):
+            batch = self._turns.popleft()
+            if any(slot.ready or slot.unasked for slot in batch.slots):
+                return self._run(batch)
+            self._turns.append(batch)
+        return []
 
-    def _ask(self, slots: list[Slot]) -> None:
-        """Forward alone, then ask the recipe's process. The forward is repeated, identically, once its gradient is there."""
-        for slot in slots:
-            stacked = {name: value[None] for name, value in self._current(slot).items()}
-            kept: dict[str, torch.Tensor] = {}
+    def _run(self, batch: FusedBatch) -> list[Slot]:
+        moved = [slot for slot in batch.slots if slot.ready]
+        if not self._within_memory(batch, batch.advance):
+            return []
+        if moved:
+            self._on_step(moved)
+        ended = [slot for slot in moved if slot.done]
+        if ended:
+            batch.leave(ended)
+        if len(batch) and self._within_memory(batch, batch.ask):
+            self._turns.append(batch)
+        return ended
 
-            def keep(logits: torch.Tensor, hidden: torch.Tensor, kept: dict = kept) -> tuple[torch.Tensor, None]:
-                kept.update(logits=logits[0], hidden=hidden[0])
-                return torch.zeros_like(logits), None
+    def _within_memory(self, batch: FusedBatch, act: Callable[[], None]) -> bool:
+        """Whether a batch could act. If memory ran out, its halves have the next turns."""
+        try:
+            act()
+            return True
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_exhausted(error) or len(batch) == 1:
+                raise
+        memory.release()  # out of the handler: the error's frames held what the step had made
+        self._ceiling = (len(batch) + 1) // 2
+        self._turns.extendleft(reversed(batch.split(self._ceiling)))
+        return False
 
-            slot.training.model.gradients(stacked, slot.rows[slot.step][None], keep)
-            slot.asked = True
-            slot.ask_gradient(slot, kept)
+    def _arrange(self) -> None:
+        """Let the cancelled go, newcomers in, and batches that fit into one become one."""
+        for batch in list(self._turns):
+            cancelled = [slot for slot in batch.slots if slot.cancelled]
+            if cancelled:
+                batch.leave(cancelled)
+            if not len(batch):
+                self._turns.remove(batch)
+        newcomers = [slot for slot in self._newcomers if not slot.cancelled]
+        self._newcomers = []
+        if not newcomers and len(self._turns) < 2:
+            return
+        most = self._limit(len(newcomers) + sum(map(len, self._turns)))
+        batches = sorted(self._turns, key=len)
+        if len(batches) > 1 and len(batches[0]) + len(batches[1]) <= most:
+            self._turns.remove(batches[0])
+            moved = list(batches[0].slots)
+            batches[0].leave(moved)
+            newcomers = moved + newcomers
+        for batch in self._turns:
+            room = most - len(batch)
+            if room > 0 and newcomers:
+                batch.join(newcomers[:room])
+                newcomers = newcomers[room:]
+        for start in range(0, len(newcomers), most):
+            self._turns.append(FusedBatch(newcomers[start : start + most]))
 
-    def _current(self, slot: Slot) -> Parameters:
-        if slot in self._members:
-            index = self._members.index(slot)
-            return {name: value[index] for name, value in self._stacked["parameters"].items()}
-        return slot.parameters
+    def _limit(self, resident: int) -> int:
+        most = max(1, self._most(resident))
+        return most if self._ceiling is None else min(most, self._ceiling)
 
 
 def history(slot: Slot) -> list[dict]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ import torch
 from evaluator.errors import EvaluatorError
 from evaluator.trainer import peft_format
 from evaluator.trainer.adapters import Factors
+from evaluator.trainer.layout import ALIGNMENT
 from evaluator.trainer.model import LogitGradient, Parameters
 from evaluator.trainer.tokens import TokenisedSplit
 from evaluator.trainer.trunk import Trunk
 
 ALPHA_PER_RANK = 2
-# Padded tokens: of one slot's forward without gradient, and of all slots of one fused pass.
+# Padded tokens of a forward without gradient: of one slot, and of all slots of one fused pass.
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
 FUSED_TOKENS = {"cpu": 4096, "cuda": 65536}
 
@@ -56,18 +58,36 @@ class LoraModel:
             raise EvaluatorError(
                 f"{trunk.strong.description.name} has no linear layers in its blocks to put adapters on. Use head students with it."
             )
+        # Products round by where their operands begin within a cache line, so every slot's must begin on one. Empty directions see to it.
+        step = math.lcm(4, ALIGNMENT // math.gcd(ALIGNMENT, *(size for shape in self._shapes.values() for size in shape)))
+        self._empty = -rank % step
         self._device = trunk.strong.device
         self._kind = self._device.type if self._device.type in PASS_TOKENS else "cpu"
+
+    @cached_property
+    def tokens_per_row(self) -> int:
+        split = self.trunk.split("train")
+        return split.texts_per_row * split.padded_length(np.argsort(split.lengths.max(1))[: len(split.lengths) // 2 + 1])
+
+    @cached_property
+    def bytes_per_row(self) -> int:
+        # Each adapted layer keeps what it reads, gives and multiplies in between; attention and norms keep about as much again.
+        return 2 * 4 * self.tokens_per_row * sum(inputs + outputs for inputs, outputs in self._shapes.values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        made: dict[str, tuple[int, ...]] = {}
+        for name, (inputs, outputs) in self._shapes.items():
+            made |= {f"{name}.lora_A": (self.rank, inputs), f"{name}.lora_B": (outputs, self.rank)}
+        return made | {"head.weight": (self.trunk.strong.hidden_size, 2), "head.bias": (2,)}
 
     def initial_parameters(self, seed: int) -> Parameters:
         generator = torch.Generator().manual_seed(seed)
         parameters: Parameters = {}
-        for name, (inputs, outputs) in self._shapes.items():
-            down = (torch.rand(self.rank, inputs, generator=generator) * 2 - 1) / math.sqrt(inputs)
-            parameters[f"{name}.lora_A"] = down.to(self._device)
-            parameters[f"{name}.lora_B"] = torch.zeros(outputs, self.rank, device=self._device)
-        parameters["head.weight"] = torch.zeros(self.trunk.strong.hidden_size, 2, device=self._device)
-        parameters["head.bias"] = torch.zeros(2, device=self._device)
+        for name, shape in self.shapes().items():
+            if name.endswith(".lora_A"):
+                parameters[name] = ((torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[1])).to(self._device)
+            else:
+                parameters[name] = torch.zeros(shape, device=self._device)
         return parameters
 
     @torch.no_grad()
@@ -76,11 +96,22 @@ class LoraModel:
         logits = torch.empty(*rows.shape, 2, device=self._device)
         for columns in self._columns(tokenised, rows):
             some = rows.gather(1, columns)
-            for slots, length in self._passes(tokenised, some):
+            for slots, length in self._passes(tokenised, some, FUSED_TOKENS[self._kind]):
                 chosen = self._select(parameters, slots, len(rows))
                 head_inputs = self._head_inputs(chosen, tokenised, some[slots], length)
                 logits[slots[:, None], columns[slots]] = self._head(chosen, head_inputs)
         return logits
+
+    @torch.no_grad()
+    def forward(self, parameters: Parameters, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokenised = self.trunk.split("train")
+        logits = torch.empty(*rows.shape, 2, device=self._device)
+        hidden = torch.empty(*rows.shape, self.trunk.strong.hidden_size, device=self._device)
+        for slots, length in self._passes(tokenised, rows):
+            chosen = self._select(parameters, slots, len(rows))
+            hidden[slots] = self._head_inputs(chosen, tokenised, rows[slots], length)
+            logits[slots] = self._head(chosen, hidden[slots])
+        return logits, hidden
 
     def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
         tokenised = self.trunk.split("train")
@@ -142,8 +173,8 @@ class LoraModel:
         size = max(1, PASS_TOKENS[self._kind] // (split.texts_per_row * int(lengths.max())))
         return iter(order.split(size, dim=1))
 
-    def _passes(self, split: TokenisedSplit, rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
-        """Slots that run together, as indices, and their common length.
+    def _passes(self, split: TokenisedSplit, rows: torch.Tensor, tokens: int | None = None) -> Iterator[tuple[torch.Tensor, int]]:
+        """Slots that run together, as indices, and their common length; at most `tokens` at once, where that is given.
 
         transformers drops a mask that masks nothing, so slots without any padding run apart from those with some.
         """
@@ -153,7 +184,7 @@ class LoraModel:
             length = split.padded_length(own)
             together.setdefault((length, int(split.lengths[own].min()) == length), []).append(slot)
         for (length, _), slots in together.items():
-            most = max(1, FUSED_TOKENS[self._kind] // (split.texts_per_row * host.shape[1] * length))
+            most = len(slots) if tokens is None else max(1, tokens // (split.texts_per_row * host.shape[1] * length))
             for start in range(0, len(slots), most):
                 yield torch.tensor(slots[start : start + most], device=rows.device), length
 
@@ -165,8 +196,8 @@ class LoraModel:
         factors = {}
         for name in self._shapes:
             down, up = parameters[f"{name}.lora_A"], parameters[f"{name}.lora_B"]
-            if self.rank == 1:  # products of width 1 round differently alone and in a batch: give them a second, empty direction
-                down, up = torch.nn.functional.pad(down, (0, 0, 0, 1)), torch.nn.functional.pad(up, (0, 1))
+            if self._empty:
+                down, up = torch.nn.functional.pad(down, (0, 0, 0, self._empty)), torch.nn.functional.pad(up, (0, self._empty))
             factors[name] = Factors(down, up)
         return factors
 

@@ -27,11 +27,23 @@ class StudentModel(Protocol):
     key: Hashable
     """Slots whose models have equal keys run fused."""
 
+    tokens_per_row: int
+    """What a row of a batch counts as in the budget of a fused step; 1 for a head, whose rows are one state each."""
+
+    bytes_per_row: int
+    """Memory that a step takes for a row of its batch, about, besides the parameters'."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """One slot's parameters' shapes by name."""
+
     def initial_parameters(self, seed: int) -> Parameters:
         """One slot's fresh parameters, drawn with a generator of this seed."""
 
     def logits(self, parameters: Parameters, split: str, rows: torch.Tensor) -> torch.Tensor:
         """[K, B, 2] logits of stacked parameters on `rows` [K, B] of a split, without gradient."""
+
+    def forward(self, parameters: Parameters, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [K, B, 2] and what the last linear layer reads, [K, B, d], on `rows` of the training pool, without gradient."""
 
     def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
         """Forward on `rows` [K, B] of the training pool, ask `logit_gradient` once, backward: stacked gradients by name."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from evaluator.trainer.layout import Layout
 from evaluator.trainer.model import Parameters, StudentModel
 
 LOGGED_STEPS = 20
@@ -37,11 +39,16 @@ class Training:
     seed: int
     start: Parameters | None
 
-    @property
+    @cached_property
+    def key(self) -> tuple:
+        """Trainings with equal keys may run fused: one structure, one batch size."""
+        return (self.model.key, self.batch)
+
+    @cached_property
     def batch(self) -> int:
         return min(self.batch_size, len(self.rows))
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Optimiser steps: enough full batches to see every row `epochs` times, at least one."""
         return max(1, math.ceil(self.epochs * len(self.rows) / self.batch))
@@ -81,36 +88,48 @@ class Step:
 class Slot:
     """A training's state: parameters, AdamW moments, step counter, data order, history.
 
-    `ask_gradient(slot, batch)` is called where the recipe's own loss is needed; the slot's next step waits in `gradient`
-    until the answer is there.
+    `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own loss is needed; the slot's
+    next step waits in `gradient` until the answer is there. `state` [3, width] is parameters and moments, from `begin` on; a fused batch
+    keeps it while the slot is part of one.
     """
 
     training: Training
     on_done: Callable[[Slot], None]
     ask_gradient: Callable[[Slot, dict], None] | None = None
-    parameters: Parameters = field(init=False)
-    first_moment: Parameters = field(init=False)
-    second_moment: Parameters = field(init=False)
+    owner: Hashable = None
+    layout: Layout | None = None
+    state: torch.Tensor | None = None
     step: int = 0
     gradient: tuple[torch.Tensor, torch.Tensor | None] | None = None
     asked: bool = False
     cancelled: bool = False
     history: list[Step] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def begin(self) -> None:
+        """Take the memory that a resident slot needs: until then it is a request that waits."""
         training = self.training
         fresh = training.start if training.start is not None else training.model.initial_parameters(training.seed)
-        self.parameters = {name: value.clone() for name, value in fresh.items()}
-        self.first_moment = {name: torch.zeros_like(value) for name, value in fresh.items()}
-        self.second_moment = {name: torch.zeros_like(value) for name, value in fresh.items()}
+        self.layout = Layout.of(fresh)
         device = next(iter(fresh.values())).device
-        positions = training.positions()
+        self.state = torch.zeros(3, self.layout.width, device=device)
+        for name, view in self.layout.views(self.state[0]).items():
+            view.copy_(fresh[name])
+        self.positions = positions = training.positions()
         self.rows = torch.from_numpy(training.rows[positions]).to(device)
-        self.targets = torch.from_numpy(training.targets[positions]).to(device)
-        self.weights = torch.from_numpy(training.weights[positions]).to(device)
-        factors = [learning_rate_factor(training.schedule, step / training.steps) for step in range(training.steps)]
-        self.learning_rates = torch.tensor(factors, dtype=torch.float64).mul_(training.learning_rate).float().to(device)
-        self.log_every = max(1, training.steps // LOGGED_STEPS)
+        """[steps, batch] into the training pool."""
+        weights = training.weights / np.float32(training.batch)
+        examples = np.stack([training.targets[:, 1], weights.astype(np.float32)], axis=0)
+        self.examples = torch.from_numpy(examples[:, positions].transpose(1, 0, 2).copy()).to(device)
+        """[steps, 2, batch]: each example's target P of class 1, and its share in the mean loss."""
+        self.learning_rates = [
+            training.learning_rate * learning_rate_factor(training.schedule, step / training.steps)
+            for step in range(training.steps)
+        ]
+        self.logged_steps = frozenset([*range(0, training.steps, max(1, training.steps // LOGGED_STEPS)), training.steps - 1])
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.layout.views(self.state[0])
 
     @property
     def progress(self) -> float:
@@ -121,6 +140,11 @@ class Slot:
         return self.step >= self.training.steps
 
     @property
-    def key(self) -> tuple:
-        """Slots with equal keys run fused: one structure, one batch size, and the recipe's own losses apart from named ones."""
-        return (self.training.model.key, self.training.batch, self.training.loss is None)
+    def ready(self) -> bool:
+        """Whether its next step waits for nobody."""
+        return self.ask_gradient is None or self.gradient is not None
+
+    @property
+    def unasked(self) -> bool:
+        """Whether the recipe has yet to be asked for the next step's gradient."""
+        return self.ask_gradient is not None and self.gradient is None and not self.asked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 
 from evaluator.hidden_states import HiddenStates
 from evaluator.testbeds.prepared import Testbed
+from evaluator.trainer import memory
+from evaluator.trainer.fusion import Fusion
 from evaluator.trainer.group import Group
 from evaluator.trainer.head import Features, HeadModel
 from evaluator.trainer.model import StudentModel
@@ -17,13 +21,37 @@ from evaluator.trainer.slot import Slot, Training
 from evaluator.trainer.students import Student
 
 
+@dataclass
+class FusedSteps:
+    """What was fused: `steps` fused steps, `slots` in them all told, `mixed` steps with slots of more than one recipe."""
+
+    steps: int = 0
+    slots: int = 0
+    mixed: int = 0
+
+    def count(self, steps: int, slots: int, mixed: int) -> None:
+        self.steps += steps
+        self.slots += slots
+        self.mixed += mixed
+
+
 class Trainer:
     """Trains and runs students on one testbed. Holds inputs and weak labels; the only labels that it ever sees are targets.
 
-    `step` advances every group by one fused step; a slot's result does not depend on what else is resident.
+    `step` gives every group a turn; a slot's result does not depend on what else is resident. `tokens_per_step`: the budget of a fused
+    step; None for the one that is tuned for this machine, 1 for no fusing. `memory_bytes`: what all resident slots may take together; None
+    for a share of what is free. Neither changes any number.
     """
 
-    def __init__(self, testbed: Testbed, *, cache: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        testbed: Testbed,
+        *,
+        cache: Path,
+        device: str = "cpu",
+        tokens_per_step: int | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
         torch.set_num_threads(1)  # rounding must not depend on how many cores there are
         torch.set_flush_denormal(True)
         self.testbed = testbed
@@ -32,6 +60,11 @@ class Trainer:
         self._features: dict[tuple, Features] = {}
         self._models: dict[Hashable, StudentModel] = {}
         self._groups: dict[tuple, Group] = {}
+        self._fusion = Fusion(cache, self.device, tokens_per_step)
+        self._memory_bytes = memory_bytes
+        self._waiting: deque[Slot] = deque()
+        self._resident: dict[Slot, int] = {}
+        self.fused_steps = FusedSteps()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -64,10 +97,12 @@ class Trainer:
         training: Training,
         on_done: Callable[[Slot], None],
         ask_gradient: Callable[[Slot, dict], None] | None = None,
+        owner: Hashable = None,
     ) -> Slot:
-        """Admit a training. `on_done` is called from within `step` once it has ended."""
-        slot = Slot(training, on_done, ask_gradient)
-        self._groups.setdefault(slot.key, Group()).slots.append(slot)
+        """Admit a training as soon as its slot has room. `on_done` is called from within `step` once it has ended."""
+        slot = Slot(training, on_done, ask_gradient, owner)
+        self._waiting.append(slot)
+        self._admit()
         return slot
 
     @property
@@ -82,7 +117,36 @@ class Trainer:
             if not group.slots:
                 del self._groups[key]
         for slot in ended:
+            del self._resident[slot]
+        if ended or self._waiting:
+            self._admit()
+        for slot in ended:
             slot.on_done(slot)
+
+    def _admit(self) -> None:
+        """Make those resident that have room, in the order of their arrival; one always has."""
+        for slot in [slot for slot in self._resident if slot.cancelled]:
+            del self._resident[slot]
+        while self._waiting:
+            slot = self._waiting[0]
+            if not slot.cancelled:
+                if self._memory_bytes is None:
+                    self._memory_bytes = int(memory.SHARE[self.device.type] * memory.free_bytes(self.device))
+                cost = memory.slot_bytes(slot.training) + memory.step_bytes(slot.training)
+                if self._resident and sum(self._resident.values()) + cost > self._memory_bytes:
+                    return
+                self._resident[slot] = cost
+                slot.begin()
+                self._group(slot.training).add(slot)
+            self._waiting.popleft()
+
+    def _group(self, training: Training) -> Group:
+        if training.key not in self._groups:
+            self._groups[training.key] = Group(lambda resident: self._fusion.most(training, resident), self._count)
+        return self._groups[training.key]
+
+    def _count(self, slots: Sequence[Slot]) -> None:
+        self.fused_steps.count(1, len(slots), len({slot.owner for slot in slots}) > 1)
 
     def probabilities(self, student: Student, split: str) -> np.ndarray:
         """[n, 2] float32 on a split of the testbed."""
