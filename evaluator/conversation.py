@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from functools import partial
 
 import numpy as np
@@ -54,7 +55,13 @@ class Conversation:
         self._students: dict[int, Student] = {}
         self._sessions: dict[int, Session] = {}
         self._slots: dict[int, Slot] = {}
+        self._asked: dict[int, float] = {}  # since when a gradient is awaited, by request
         self._history: list[dict] = []
+
+    @property
+    def asked_since(self) -> float | None:
+        """Since when the trainer has waited longest for a gradient of the recipe's own loss, in monotonic seconds."""
+        return min(self._asked.values(), default=None)
 
     def start(self) -> Message:
         """The first message: the recipe's source and the facts of its task."""
@@ -108,6 +115,7 @@ class Conversation:
         for slot in self._slots.values():
             slot.cancelled = True
         self._slots.clear()
+        self._asked.clear()
         self._sessions.clear()
 
     # ---- what a recipe may say
@@ -142,6 +150,7 @@ class Conversation:
 
     def _ask_gradient(self, number: int, rows: np.ndarray, slot: Slot, seen: dict[str, torch.Tensor]) -> None:
         """`rows` [m]: the training's rows as the recipe counts them."""
+        self._asked[number] = time.monotonic()
         positions = slot.positions[slot.step]
         arrays = {
             "rows": rows[positions],
@@ -156,6 +165,7 @@ class Conversation:
         slot = self._slots.get(message.number)
         if slot is None or slot.ask_gradient is None or not slot.asked or slot.gradient is not None:
             raise ProtocolBreach("a gradient that nobody asked for")
+        del self._asked[message.number]
         try:
             logits = requests.float_array(
                 message.arrays.get("logits", np.zeros(0)), (slot.training.batch, 2), "the loss's gradient"

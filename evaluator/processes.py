@@ -34,6 +34,7 @@ class Limits:
     memory_bytes: int = 2 << 30
     file_bytes: int = 64 << 20
     wall_seconds: float = 900.0
+    gradient_seconds: float = 120.0
     scratch_bytes: int = 64 << 20
     scratch_files: int = 1024
 

@@ -43,7 +43,8 @@ class _Peer:
         self.trial = trial
         self.attempt = attempt
         self.number, self.socket = service.processes.spawn()
-        self.deadline = time.monotonic() + service.limits.wall_seconds
+        self._wall_seconds, self._gradient_seconds = service.limits.wall_seconds, service.limits.gradient_seconds
+        self.deadline = time.monotonic() + self._wall_seconds
         self.conversation = Conversation(trial, service.trainer, self.send, service.kind)
         self.outgoing: deque[memoryview] = deque()
         self.ready = False
@@ -56,6 +57,20 @@ class _Peer:
     def can_be_served(self) -> bool:
         """Whether a request of its may be waiting, and be answered."""
         return self._arrived and self._unread < UNREAD and self.conversation.outcome is None
+
+    @property
+    def due(self) -> float:
+        """When it has taken too long: as a whole, or over one gradient of a loss of its own."""
+        asked = self.conversation.asked_since
+        return self.deadline if asked is None else min(self.deadline, asked + self._gradient_seconds)
+
+    def be_late(self) -> None:
+        """End the trial for having taken too long."""
+        if self.due < self.deadline:
+            words = f"its own loss gave no gradient within {self._gradient_seconds:g} s, {self.attempt} times"
+            self.conversation.fail("loss_time", words)
+        else:
+            self.conversation.fail("wall_time", f"no end after {self._wall_seconds:g} s, {self.attempt} times")
 
     def send(self, message: Message) -> None:
         frame = memoryview(encode(message))
@@ -168,7 +183,7 @@ class Service:
                     peer.conversation.close()
                     peer.conversation.outcome = Outcome(reason="retried")
                 else:
-                    peer.conversation.fail("wall_time", f"no end after {self.limits.wall_seconds:g} s, {peer.attempt} times")
+                    peer.be_late()
                 self._finish(peer, on_outcome)
             for peer in [peer for peer in self._peers.values() if peer.conversation.outcome is not None]:
                 self._finish(peer, on_outcome)
@@ -188,7 +203,7 @@ class Service:
     def _poll(self) -> None:
         timeout = 0.0
         if not self.trainer.busy and self._peers and not any(peer.can_be_served for peer in self._peers.values()):
-            nearest = min(peer.deadline for peer in self._peers.values())
+            nearest = min(peer.due for peer in self._peers.values())
             timeout = max(0.0, min(nearest - time.monotonic(), 60.0))
         for key, events in self._selector.select(timeout):
             if key.data is None:
@@ -215,7 +230,7 @@ class Service:
 
     def _overdue(self) -> list[_Peer]:
         now = time.monotonic()
-        return [peer for peer in self._peers.values() if peer.deadline < now and peer.conversation.outcome is None]
+        return [peer for peer in self._peers.values() if peer.due < now and peer.conversation.outcome is None]
 
     def _exited(self, gone: Exit) -> None:
         peer = self._peers.get(gone.number)

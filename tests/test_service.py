@@ -310,6 +310,39 @@ def test_a_trial_that_hangs_is_tried_again_then_fails_for_its_wall_time(math_tes
     assert hung.outcome.reason == "wall_time" and "2 times" in hung.outcome.message
 
 
+def test_a_loss_that_gives_no_gradient_holds_up_nobody_and_fails_its_trial(math_testbed, cache):
+    """It sleeps, so no limit of processor time ends it; the others' trainings go on and end meanwhile."""
+    slow = f"""
+import time
+def loss(batch):
+    time.sleep(100 if batch.progress > 0.3 else 0)
+    return np.zeros_like(batch.logits)
+async def recipe(task):
+    return await task.finetune(task.weak_labels, {QUICK}, loss=loss)
+"""
+    own = f"""
+def loss(batch):
+    p = np.exp(batch.logits - batch.logits.max(1, keepdims=True))
+    return ((p / p.sum(1, keepdims=True) - batch.targets) / len(batch.rows)).astype(np.float32)
+async def recipe(task):
+    return await task.finetune(task.weak_labels, {QUICK}, loss=loss)
+"""
+    service = Service(Trainer(Testbed.load(math_testbed), cache=cache), Limits(gradient_seconds=2.0), "head")
+    head, ended = '"""A test."""\nimport numpy as np\n', []
+    bodies = {"slow": slow, "own": own, "vanilla": VANILLA}
+    trials = {Trial(head + body, 0): name for name, body in bodies.items()}
+    try:
+        service.run(trials, lambda trial, conversation: ended.append((trials[trial], conversation.outcome)))
+    finally:
+        service.close()
+    outcomes = dict(ended)
+    assert ended[-1][0] == "slow"
+    assert outcomes["slow"].reason == "loss_time" and "within 2 s, 2 times" in outcomes["slow"].message
+    assert outcomes["own"].ok and outcomes["vanilla"].ok
+    np.testing.assert_allclose(outcomes["own"].fitness, outcomes["vanilla"].fitness, atol=1e-4)
+    assert service.trainer.fused_steps.mixed > 0, "own and named losses were never in one batch"
+
+
 def test_the_fork_server_ends_with_the_one_that_started_it(math_testbed, cache):
     service = Service(Trainer(Testbed.load(math_testbed), cache=cache), LIMITS, "head")
     (pid,) = service.processes.pids

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trainings import run, training
 
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer import adamw
@@ -17,45 +18,6 @@ from recipes.contract import LOSSES, SCHEDULES
 @pytest.fixture(scope="module")
 def trainer(math_testbed, cache) -> Trainer:
     return Trainer(Testbed.load(math_testbed), cache=cache)
-
-
-def training(trainer: Trainer, **changes) -> Training:
-    size = changes.pop("size", 200)
-    rng = np.random.default_rng(changes.get("seed", 0))
-    targets = rng.dirichlet([1, 1], size).astype(np.float32)
-    facts = {
-        "model": trainer.head((4,), changes.pop("hidden_size", 16), True),
-        "rows": rng.integers(0, trainer.testbed.sizes["train"], size),
-        "targets": targets,
-        "weights": np.ones(size, np.float32),
-        "order": None,
-        "loss": "cross_entropy",
-        "loss_options": None,
-        "learning_rate": 2e-3,
-        "weight_decay": 1e-2,
-        "schedule": "linear",
-        "epochs": 1.0,
-        "batch_size": 32,
-        "seed": 0,
-        "start": None,
-    } | changes
-    facts["loss_options"] = facts["loss_options"] or LOSSES.get(facts["loss"], {})
-    return Training(**facts)
-
-
-def run(trainer: Trainer, trainings: list[Training], joins: list[int] | None = None) -> list[dict[str, torch.Tensor]]:
-    """Train all together; the k-th joins after `joins[k]` fused steps."""
-    slots, step = [], 0
-    waiting = sorted(zip(joins or [0] * len(trainings), range(len(trainings)), strict=True))
-    by_index = {}
-    while waiting or trainer.busy:
-        while waiting and waiting[0][0] <= step:
-            _, index = waiting.pop(0)
-            by_index[index] = trainer.submit(trainings[index], lambda slot: None)
-            slots.append(by_index[index])
-        trainer.step()
-        step += 1
-    return [by_index[index].parameters for index in range(len(trainings))]
 
 
 kinds = st.fixed_dictionaries(
