@@ -23,6 +23,7 @@ from evaluator.sandbox.levels import Level
 from evaluator.sandbox.probe import level_here
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trial import Outcome, Trial
+from evaluator.work import Work
 from evaluator.worker import WorkerSettings, run_trials, run_ungraded
 from evaluator.workers import stop_workers, workers_executor
 
@@ -56,7 +57,7 @@ class Result:
 class Evaluator:
     """Scores recipes on one testbed, over `workers` processes, each a whole trainer.
 
-    `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
+    `work` tells what the workers did so far, for people to look at. `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
     `level`: of the sandbox that recipes run in; None for the best that this machine has.
     `baselines`: the fixed points of PGR, where they are another testbed's (a changed world is measured by the real one's).
     """
@@ -81,6 +82,7 @@ class Evaluator:
         self.kind = kind or self.testbed.profile.student
         self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits(), level or level_here())
         self.workers = workers
+        self.work = Work()
         self.grader = Grader(self.testbed.path)
         self._spool = spool
         self._baselines = baselines
@@ -157,6 +159,9 @@ class Evaluator:
                 stop_workers()
                 raise
             error = next((future.exception() for future in futures if future.exception()), None)
+            for future in futures:
+                if not future.exception():
+                    self.work.add(future.result())
             yield from self._collect(open_trials, baselines, on_question)
             if isinstance(error, TerminatedWorkerError) and attempt < WORKER_ATTEMPTS:
                 continue

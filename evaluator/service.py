@@ -168,13 +168,18 @@ class Service:
             for peer in self._peers.values():
                 peer.conversation.seconds += (now - then) / len(self._peers)
             then = now
-            while waiting and len(self._peers) < RESIDENTS:
-                self._admit(*waiting.popleft())
-            self._poll()
-            for peer in [peer for peer in self._peers.values() if peer.can_be_served]:
-                peer.serve()
+            work = self.trainer.work
+            with work.timed("starting"):
+                while waiting and len(self._peers) < RESIDENTS:
+                    self._admit(*waiting.popleft())
+            with work.timed("waiting"):
+                self._poll()
+            with work.timed("answering"):
+                for peer in [peer for peer in self._peers.values() if peer.can_be_served]:
+                    peer.serve()
             if self.trainer.busy:
-                self.trainer.step()
+                with work.timed("training"):
+                    self.trainer.step()
             for peer in [peer for peer in self._peers.values() if peer.outgoing]:
                 self._flush(peer)
             for peer in self._overdue():

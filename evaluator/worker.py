@@ -19,6 +19,7 @@ from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Trained
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import Outcome, Trial
+from evaluator.work import Work
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,11 @@ def _service(settings: WorkerSettings) -> Service:
     return service
 
 
-def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> None:
-    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before, to `students`/seed-N."""
+def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> Work:
+    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before, to `students`/seed-N.
+
+    What the worker did for them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it ends its workers
     service = _service(settings)
     testbed_hash = service.trainer.testbed.content_hash
@@ -63,7 +67,9 @@ def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, stude
             save.save(conversation.student, students / f"seed-{trial.seed}", service.trainer.states)
         conversation.outcome.save(spool / f"{trial.key(testbed_hash)}.npz")
 
+    service.trainer.work = Work()
     service.run(trials, keep)
+    return service.trainer.work
 
 
 def run_ungraded(settings: WorkerSettings, trial: Trial) -> Outcome:

@@ -15,6 +15,7 @@ from rich.console import Console
 from evaluator.evaluator import Evaluator, check_device
 from evaluator.sandbox.levels import Level
 from evaluator.testbeds.prepared import Testbed
+from evaluator.work import Work
 from evaluator.workers import stop_workers
 from evo_aar import finals
 from evo_aar.audits import Auditor
@@ -53,6 +54,7 @@ class SearchSession:
         self._level = level
         self._console = console
         self._tracker: Tracker | None = None
+        self._work = Work()
 
     @classmethod
     def create(
@@ -144,6 +146,7 @@ class SearchSession:
             return
         console.print(islands_table(self._store))
         console.print(finals_table(self._store, trials.testbed))
+        console.print(f"training: {self._work}", highlight=False)
         console.print(
             f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export {self._folder.name} --best -o DIR"
         )
@@ -162,6 +165,7 @@ class SearchSession:
                 f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run {self._folder.name} was begun on {expected}. "
                 "Restore the files or the version that it was begun with."
             )
+        self._work = evaluator.work
         evaluator.warm_up(lambda done, total: progress.describe(f"hidden states {done}/{total}"))
         base = evaluator.baselines
         self._console.print(

@@ -340,7 +340,7 @@ async def recipe(task):
     assert outcomes["slow"].reason == "loss_time" and "within 2 s, 2 times" in outcomes["slow"].message
     assert outcomes["own"].ok and outcomes["vanilla"].ok
     np.testing.assert_allclose(outcomes["own"].fitness, outcomes["vanilla"].fitness, atol=1e-4)
-    assert service.trainer.fused_steps.mixed > 0, "own and named losses were never in one batch"
+    assert service.trainer.work.mixed > 0, "own and named losses were never in one batch"
 
 
 def test_the_fork_server_ends_with_the_one_that_started_it(math_testbed, cache):

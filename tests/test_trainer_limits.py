@@ -53,27 +53,27 @@ def test_slots_beyond_the_budget_take_turns(testbed, cache):
     trainer = Trainer(testbed, cache=cache, tokens_per_step=3 * 32)
     run(trainer, [training(trainer, seed=seed) for seed in range(7)])
     steps = training(trainer).steps
-    assert trainer.fused_steps.slots == 7 * steps
-    assert trainer.fused_steps.steps == 3 * steps  # of 3, 3 and 1
-    assert trainer.fused_steps.mixed == 2 * steps
+    assert trainer.work.slots == 7 * steps
+    assert trainer.work.steps == 3 * steps  # of 3, 3 and 1
+    assert trainer.work.mixed == 2 * steps
 
 
 def test_a_slot_that_ends_frees_its_place_at_once(testbed, cache):
     trainer = Trainer(testbed, cache=cache, tokens_per_step=2 * 32)
     long, short = training(trainer, epochs=4.0), training(trainer, epochs=1.0)
     run(trainer, [long, short, short, short], joins=[0, 0, short.steps, 2 * short.steps])
-    assert trainer.fused_steps.slots == long.steps + 3 * short.steps
-    assert trainer.fused_steps.steps == long.steps
+    assert trainer.work.slots == long.steps + 3 * short.steps
+    assert trainer.work.steps == long.steps
 
 
 def test_only_what_fits_is_resident_and_one_always_is(testbed, cache):
     trainer = Trainer(testbed, cache=cache, memory_bytes=1)
     run(trainer, [training(trainer, seed=seed) for seed in range(3)])
-    assert trainer.fused_steps.steps == trainer.fused_steps.slots == 3 * training(trainer).steps
+    assert trainer.work.steps == trainer.work.slots == 3 * training(trainer).steps
     one = training(trainer)
     roomy = Trainer(testbed, cache=cache, tokens_per_step=10**6, memory_bytes=2 * (memory.slot_bytes(one) + memory.step_bytes(one)))
     run(roomy, [training(roomy, seed=seed) for seed in range(4)])
-    assert roomy.fused_steps.slots == 2 * roomy.fused_steps.steps
+    assert roomy.work.slots == 2 * roomy.work.steps
 
 
 def test_a_budget_is_tuned_once_and_kept_for_the_device(testbed, tmp_path, cache, monkeypatch):
@@ -115,11 +115,11 @@ alone = [run(trainer, [one])[0] for one in trainings(trainer)]
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + (130 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-before = trainer.fused_steps.steps
+before = trainer.work.steps
 together = run(trainer, trainings(trainer))
 for one, other in zip(alone, together):
     assert all(torch.equal(one[name], other[name]) for name in one)
-print("fused steps:", trainer.fused_steps.steps - before)
+print("fused steps:", trainer.work.steps - before)
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,7 @@ from evaluator.trainer.head import Features, HeadModel
 from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Slot, Training
 from evaluator.trainer.students import Student
-
-
-@dataclass
-class FusedSteps:
-    """What was fused: `steps` fused steps, `slots` in them all told, `mixed` steps with slots of more than one recipe."""
-
-    steps: int = 0
-    slots: int = 0
-    mixed: int = 0
-
-    def count(self, steps: int, slots: int, mixed: int) -> None:
-        self.steps += steps
-        self.slots += slots
-        self.mixed += mixed
+from evaluator.work import Work
 
 
 class Trainer:
@@ -64,7 +50,7 @@ class Trainer:
         self._memory_bytes = memory_bytes
         self._waiting: deque[Slot] = deque()
         self._resident: dict[Slot, int] = {}
-        self.fused_steps = FusedSteps()
+        self.work = Work()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -146,7 +132,7 @@ class Trainer:
         return self._groups[training.key]
 
     def _count(self, slots: Sequence[Slot]) -> None:
-        self.fused_steps.count(1, len(slots), len({slot.owner for slot in slots}) > 1)
+        self.work.count(len(slots), len({slot.owner for slot in slots}))
 
     def probabilities(self, student: Student, split: str) -> np.ndarray:
         """[n, 2] float32 on a split of the testbed."""
