@@ -1,10 +1,10 @@
 """Where the wall time of the main job goes: `evo-aar evolve` with its defaults, and how it compares with another version.
 
     python benchmarks/main_job.py [--chart docs/images/main-job.svg] [--write docs/FILE.md] [evolve's own options]
-    python benchmarks/main_job.py --against CHECKOUT [--repeats 1] [evolve's own options]
+    python benchmarks/main_job.py --against PYTHON [--repeats 1] [evolve's own options]
 
 The first runs a search and prints a table of its time by part; the workers' time is told apart as they report it (`evaluator.work`). The second runs
-this version and another one's checkout in turns, each in fresh processes on caches of its own, and prints wall and CPU time, trials and the best.
+this version and another one, installed in the environment of another PYTHON, in turns, each in fresh processes on caches of its own, and prints wall and CPU time, trials and the best.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from functools import wraps
 from pathlib import Path
 
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0", "#c0c0c0")
-COMMAND = [sys.executable, "-c", "from evo_aar.cli import main; main()", "evolve"]
+COMMAND = ["-c", "from evo_aar.cli import main; main()", "evolve"]
 
 
 class Clock:
@@ -146,23 +146,23 @@ def chart(seconds: dict[str, float], path: Path) -> None:
 
 def compare(other: Path, arguments: list[str], repeats: int) -> list[str]:
     """Both versions in turns."""
-    here = Path(__file__).resolve().parent.parent
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     facts: dict[str, tuple[int, str]] = {}
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as name:
         for repeat in range(repeats):
-            for version, root in (("other", other.resolve()), ("this", here)):
+            for version, python in (("other", str(other)), ("this", sys.executable)):
                 folder = Path(name) / version
                 shutil.rmtree(folder / "runs", ignore_errors=True)
-                environment = os.environ | {"PYTHONPATH": str(root), "EVO_AAR_CACHE": str(folder / "cache")}
+                folder.mkdir(exist_ok=True)
+                environment = os.environ | {"EVO_AAR_CACHE": str(folder / "cache")}
                 if not repeat:  # testbed and hidden states are not what is compared
                     subprocess.run(
-                        [*COMMAND, "--generations", "0", "--runs", str(folder / "warm"), *arguments], cwd=root, env=environment, check=True,
+                        [python, *COMMAND, "--generations", "0", "--runs", "warm", *arguments], cwd=folder, env=environment, check=True,
                         stdout=subprocess.DEVNULL,
                     )  # fmt: skip
                 before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
                 done = subprocess.run(
-                    [*COMMAND, "--runs", str(folder / "runs"), "--run", "job", *arguments], cwd=root, env=environment, check=True,
+                    [python, *COMMAND, "--runs", "runs", "--run", "job", *arguments], cwd=folder, env=environment, check=True,
                     capture_output=True, text=True,
                 )  # fmt: skip
                 after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -197,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--chart", type=Path, help="write a stacked bar chart to this .svg file")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
-    parser.add_argument("--against", type=Path, help="a checkout of another version")
+    parser.add_argument("--against", type=Path, help="the interpreter of another version's environment")
     parser.add_argument("--repeats", type=int, default=1)
     options, arguments = parser.parse_known_args()
     if options.against:

@@ -152,6 +152,7 @@ def training(
         loss_options=options,
         learning_rate=number(fields, "learning_rate", 0, 10, defaults["learning_rate"][kind]),
         weight_decay=number(fields, "weight_decay", 0, 10, defaults["weight_decay"][kind]),
+        clip_norm=number(fields, "clip_norm", 1e-6, 1e6, math.inf),
         schedule=schedule,
         epochs=number(fields, "epochs", 1e-3, 10_000, defaults["epochs"][kind]),
         batch_size=number(fields, "batch_size", 1, 4096, defaults["batch_size"][kind], whole=True),

@@ -210,6 +210,7 @@ class Task:
         epochs: float | None = None,
         batch_size: int | None = None,
         weight_decay: float | None = None,
+        clip_norm: float | None = None,
         schedule: str = "linear",
         student: str | None = None,
         start: Student | None = None,
@@ -220,6 +221,7 @@ class Task:
         `targets`: [m] class numbers or [m, 2] rows that sum to 1, aligned with `rows` ([m] row numbers, repeats allowed; default: all n).
         `weights`: [m] non-negative, scaled to mean 1 by the trainer. `loss`: a name of `LOSSES`, with `loss_options`, or a function
         (see `Loss`). Hyperparameters left at None are the testbed's own, tuned for vanilla fine-tuning. `epochs` may be a fraction.
+        `clip_norm`: scale a step's gradient down to this norm over all parameters where it is longer; None: never.
         `schedule`: one of `SCHEDULES`. `student`: "head" or "lora" (default `task.student`). `start`: begin from a copy of
         that student's weights, with a fresh optimiser. `order`: [m] positions into `rows`, the order in which every epoch visits them
         (a curriculum); default: a fresh shuffle each epoch. Raises `InvalidRequest`, `BudgetExceeded`.
@@ -231,7 +233,7 @@ class Task:
             "hidden_size": None,
             "standardise": True,
         }
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule)
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule)
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
     async def probe(
@@ -249,6 +251,7 @@ class Task:
         epochs: float | None = None,
         batch_size: int | None = None,
         weight_decay: float | None = None,
+        clip_norm: float | None = None,
         schedule: str = "linear",
         start: Student | None = None,
         order: Any = None,
@@ -259,7 +262,7 @@ class Task:
         """
         fields = {"student": "head", "start": _number(start), "layers": [int(layer) for layer in layers]}
         fields |= {"hidden_size": int(hidden_size), "standardise": bool(standardise)}
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule)
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule)
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
     async def _train(self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss) -> Student:
@@ -321,7 +324,7 @@ class _Opening:
         await self._session.__aexit__(*exception)
 
 
-def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, schedule) -> dict:
+def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule) -> dict:
     def optional(value, kind):
         return None if value is None else kind(value)
 
@@ -332,6 +335,7 @@ def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay
         "epochs": optional(epochs, float),
         "batch_size": optional(batch_size, int),
         "weight_decay": optional(weight_decay, float),
+        "clip_norm": optional(clip_norm, float),
         "schedule": str(schedule),
     }
 

@@ -31,6 +31,7 @@ kinds = st.fixed_dictionaries(
         "schedule": st.sampled_from(SCHEDULES),
         "learning_rate": st.sampled_from([1e-4, 1e-2]),
         "weight_decay": st.sampled_from([0.0, 0.1]),
+        "clip_norm": st.sampled_from([float("inf"), 0.05]),
     }
 )
 
@@ -44,9 +45,10 @@ def test_a_slot_trains_to_the_same_bits_alone_and_among_neighbours(trainer, spec
         assert all(torch.equal(alone[name], parameters[name]) for name in alone), spec
 
 
-def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer):
-    """The hand-written backward and the stacked optimiser against torch's own."""
-    spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05)
+@pytest.mark.parametrize("clip_norm", [float("inf"), 0.05])
+def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer, clip_norm):
+    """The hand-written backward, clipping and the stacked optimiser against torch's own."""
+    spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05, clip_norm=clip_norm)
     (ours,) = run(trainer, [spec])
     own = {name: value.clone().requires_grad_() for name, value in spec.model.initial_parameters(spec.seed).items()}
     optimiser = torch.optim.AdamW(own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay, betas=adamw.BETAS)
@@ -59,6 +61,7 @@ def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer):
             group["lr"] = spec.learning_rate * learning_rate_factor(spec.schedule, step / spec.steps)
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(own.values(), clip_norm)
         optimiser.step()
     for name in own:
         torch.testing.assert_close(ours[name], own[name].detach(), rtol=1e-4, atol=1e-6)

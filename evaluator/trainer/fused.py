@@ -6,6 +6,7 @@ slots costs the interpreter little more than a step of one. No operation crosses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,6 +42,7 @@ class FusedBatch:
         self._totals = torch.tensor([[float(slot.training.steps)] for slot in slots], device=self._device)
         self._losses = self._losses_of(slots)
         self._own_losses = any(slot.ask_gradient is not None for slot in slots)
+        self._clips = any(slot.training.clip_norm < math.inf for slot in slots)
         self._one_decay = len({slot.training.weight_decay for slot in slots}) == 1
         self._all = list(range(len(slots)))
         self._begins: list[int] = []
@@ -118,6 +120,8 @@ class FusedBatch:
             views = [view[: len(active)] for view in views]
         torch._foreach_copy_(views, [found[name] for name in self._layout.names])
         self._log(active, slots, seen["margin"], targets, shares)
+        if self._clips:
+            self._clip(slots)
         self._update(active, slots)
         for slot in slots:
             slot.step += 1
@@ -179,6 +183,14 @@ class FusedBatch:
                 d_hidden = torch.zeros_like(hidden) if d_hidden is None else d_hidden
                 d_hidden[place] = slot.gradient[1]
         return gradient, d_hidden
+
+    def _clip(self, slots: Sequence[Slot]) -> None:
+        """Each slot's gradient to its own norm at most. Pascanu et al. 2013, algorithm 1."""
+        for row, slot in zip(self._gradient_rows, slots, strict=False):
+            if slot.training.clip_norm < math.inf:
+                norm = row.square().sum().sqrt().item()
+                if norm > slot.training.clip_norm:
+                    row.mul_(slot.training.clip_norm / norm)
 
     def _update(self, active: list[int], slots: Sequence[Slot]) -> None:
         """AdamW, in one call for all slots that have a learning rate and a weight decay in common."""

@@ -21,7 +21,7 @@ class Training:
     """One training, fully specified: no default is left open, and every array was checked.
 
     `rows` [m] int64 into the training pool; `targets` [m, 2] and `weights` [m] float32 aligned with them; `order` [m] positions or
-    None; `loss` a named loss, or None where the recipe's process gives the gradients.
+    None; `clip_norm` infinite for none; `loss` a named loss, or None where the recipe's process gives the gradients.
     """
 
     model: StudentModel
@@ -38,6 +38,7 @@ class Training:
     batch_size: int
     seed: int
     start: Parameters | None
+    clip_norm: float = math.inf
 
     @cached_property
     def key(self) -> tuple:
