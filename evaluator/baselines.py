@@ -23,7 +23,7 @@ SEEDS = 16
 
 @dataclass(frozen=True)
 class Baselines:
-    """Accuracies on the fitness split. `weak` and `ceiling` list them by seed."""
+    """Accuracies on one split, the fitness split unless said otherwise. `weak` and `ceiling` list them by seed."""
 
     weak: tuple[float, ...]
     ceiling: tuple[float, ...]
@@ -51,11 +51,11 @@ def standard_error(values: tuple[float, ...]) -> float:
 
 
 def load_or_train(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int) -> Baselines:
-    """The cached baselines of this testbed and kind of student, or new ones.
+    """The cached baselines of this testbed and kind of student on the grader's split, or new ones.
 
     Raises `TestbedError` where the ceiling is not above the weak accuracy: PGR is undefined there.
     """
-    path = settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}.json"
+    path = _path(settings, grader, testbed, ".json")
     try:
         facts = json.loads(path.read_text())
         found = Baselines(tuple(facts["weak"]), tuple(facts["ceiling"]), facts["majority"])
@@ -71,8 +71,8 @@ def load_or_train(settings: WorkerSettings, grader: Grader, testbed: Testbed, wo
 
 
 def ceiling_probabilities(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int) -> np.ndarray:
-    """[seeds, m] P(class 1) on the fitness split by each ceiling, trained again where the cache lacks it."""
-    path = settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}-ceilings.npy"
+    """[seeds, m] P(class 1) on the grader's split by each ceiling, trained again where the cache lacks it."""
+    path = _path(settings, grader, testbed, "-ceilings.npy")
     if not path.exists():
         _train(settings, grader, testbed, workers)
     return np.load(path)
@@ -82,14 +82,19 @@ def _train(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: 
     labels = grader.ceiling_targets()
     shares = [list(range(SEEDS))[start::workers] for start in range(min(workers, SEEDS))]
     executor = workers_executor(workers)
-    futures = [executor.submit(train_ceilings, settings, labels, share) for share in shares]
+    futures = [executor.submit(train_ceilings, settings, labels, share, grader.split) for share in shares]
     predictions = {
         seed: one for share, future in zip(shares, futures, strict=True) for seed, one in zip(share, future.result(), strict=True)
     }
-    path = settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}-ceilings.npy"
+    path = _path(settings, grader, testbed, "-ceilings.npy")
     _write(path, lambda file: np.save(file, np.stack([predictions[seed][:, 1] for seed in range(SEEDS)])))
     ceiling = tuple(grader.score(predictions[seed]) for seed in range(SEEDS))
     return Baselines(tuple(grader.weak_accuracies()), ceiling, grader.majority())
+
+
+def _path(settings: WorkerSettings, grader: Grader, testbed: Testbed, ending: str) -> Path:
+    split = "" if grader.split == "fitness" else f"-{grader.split}"
+    return settings.cache / "baselines" / f"{testbed.content_hash}-{settings.kind}{split}{ending}"
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

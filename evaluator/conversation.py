@@ -18,7 +18,7 @@ from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Slot
 from evaluator.trainer.students import Ensemble, Shifted, Student, Trained, Untrained
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import EXPLORE, SCORE, SMOKE, SMOKE_ROWS, Outcome, Trial
+from evaluator.trial import EXPLORE, SCORE, SEALED, SMOKE, SMOKE_ROWS, Outcome, Trial
 from recipes.contract import MAX_ENSEMBLE
 from recipes.wire import Message
 
@@ -308,11 +308,11 @@ class Conversation:
         if type(number) is not int or number not in self._students:
             self.fail("contract", "recipe() returned a student that it never made")
             return
-        if self.trial.purpose != SCORE:
+        if self.trial.purpose not in (SCORE, SEALED):
             self._end(output=_output(message))
             return
         student = self._students[number]
-        fitness = self._trainer.probabilities(student, "fitness")
+        fitness = self._trainer.probabilities(student, self.trial.split)
         pool = self._trainer.probabilities(student, "train")
         if not (np.isfinite(fitness).all() and np.isfinite(pool).all()):
             self.fail("diverged", "the student's predictions are NaN or infinite; lower the learning rate", _output(message))

@@ -22,7 +22,7 @@ from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
 from evaluator.sandbox.probe import level_here
 from evaluator.testbeds.prepared import Testbed
-from evaluator.trial import Outcome, Trial
+from evaluator.trial import SEALED, Outcome, Trial
 from evaluator.work import Work
 from evaluator.worker import WorkerSettings, run_trials, run_ungraded
 from evaluator.workers import stop_workers, workers_executor
@@ -96,6 +96,16 @@ class Evaluator:
         return self._baselines
 
     @cached_property
+    def sealed_grader(self) -> Grader:
+        """The grader of the sealed split. Asking for it reads that split's labels: for a search's report alone."""
+        return Grader(self.testbed.path, "sealed")
+
+    @cached_property
+    def sealed_baselines(self) -> Baselines:
+        """The baselines on the sealed split."""
+        return baselines_module.load_or_train(self.settings, self.sealed_grader, self.testbed, self.workers)
+
+    @cached_property
     def _states(self) -> HiddenStates:
         return HiddenStates(self.testbed, self.settings.cache, self.settings.device)
 
@@ -124,17 +134,21 @@ class Evaluator:
             baselines=self.baselines,
         )
 
-    def ensemble_accuracies(self, members: int) -> list[float]:
-        """What ensembles of ceilings reach on the fitness split, for random choices of as many seeds (`Grader.ensemble_accuracies`)."""
-        ceilings = baselines_module.ceiling_probabilities(self.settings, self.grader, self.testbed, self.workers)
-        return self.grader.ensemble_accuracies(ceilings, members)
+    def ensemble_accuracies(self, members: int, sealed: bool = False) -> list[float]:
+        """What ensembles of ceilings reach on a split, for random choices of as many seeds (`Grader.ensemble_accuracies`)."""
+        grader = self.sealed_grader if sealed else self.grader
+        ceilings = baselines_module.ceiling_probabilities(self.settings, grader, self.testbed, self.workers)
+        return grader.ensemble_accuracies(ceilings, members)
 
-    def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Compute the hidden states that every search reads, where the cache lacks them; `progress(done, total)` in texts."""
+    def warm_up(self, progress: Callable[[int, int], None] | None = None, *, sealed: bool = False) -> None:
+        """Compute the hidden states that every search reads, where the cache lacks them; `progress(done, total)` in texts.
+
+        `sealed`: those of the sealed split too, for a search's report alone.
+        """
         if self._states.description.hidden_size <= SMALL_MODEL:
             torch.set_num_threads(1)
         self._states.progress = progress
-        self._states.fill()
+        self._states.fill(("train", "fitness", "sealed") if sealed else ("train", "fitness"))
 
     def evaluate(
         self, trials: Sequence[Trial], students: Path | None = None, on_question: Callable[[Trial], None] = lambda trial: None
@@ -145,16 +159,17 @@ class Evaluator:
         called before the grader is asked about a trial.
         Raises `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
         """
-        baselines = self.baselines
+        for purpose in {trial.purpose for trial in trials}:
+            self._measure(purpose)  # trained before the workers are busy
         open_trials = {trial.key(self.testbed.content_hash): trial for trial in trials}
         for attempt in range(1, WORKER_ATTEMPTS + 1):
-            yield from self._collect(open_trials, baselines, on_question)
+            yield from self._collect(open_trials, on_question)
             if not open_trials:
                 return
             futures = self._submit(list(open_trials.values()), students)
             try:
                 while wait(futures, timeout=POLL_SECONDS).not_done:
-                    yield from self._collect(open_trials, baselines, on_question)
+                    yield from self._collect(open_trials, on_question)
             except BaseException:
                 stop_workers()
                 raise
@@ -162,7 +177,7 @@ class Evaluator:
             for future in futures:
                 if not future.exception():
                     self.work.add(future.result())
-            yield from self._collect(open_trials, baselines, on_question)
+            yield from self._collect(open_trials, on_question)
             if isinstance(error, TerminatedWorkerError) and attempt < WORKER_ATTEMPTS:
                 continue
             if isinstance(error, TerminatedWorkerError):
@@ -199,9 +214,10 @@ class Evaluator:
         """Drop a spooled outcome that its owner has put on record."""
         (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
 
-    def _collect(
-        self, open_trials: dict[str, Trial], baselines: Baselines, on_question: Callable[[Trial], None]
-    ) -> Iterator[Result]:
+    def _measure(self, purpose: str) -> tuple[Grader, Baselines]:
+        return (self.sealed_grader, self.sealed_baselines) if purpose == SEALED else (self.grader, self.baselines)
+
+    def _collect(self, open_trials: dict[str, Trial], on_question: Callable[[Trial], None]) -> Iterator[Result]:
         for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
             outcome = Outcome.load(self._spool / f"{key}.npz")
             trial = open_trials.pop(key)
@@ -209,6 +225,7 @@ class Evaluator:
                 yield Result(trial, outcome, None, None)
                 continue
             on_question(trial)
-            correct = self.grader.correct(outcome.fitness)
+            grader, baselines = self._measure(trial.purpose)
+            correct = grader.correct(outcome.fitness)
             accuracy = float(correct.mean())
             yield Result(trial, outcome, accuracy, baselines.pgr(accuracy), correct)

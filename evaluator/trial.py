@@ -13,7 +13,7 @@ import numpy as np
 
 from recipes.source import source_hash
 
-SCORE, SMOKE, EXPLORE = "score", "smoke", "explore"
+SCORE, SEALED, SMOKE, EXPLORE = "score", "sealed", "smoke", "explore"
 SMOKE_ROWS = 32
 
 
@@ -21,8 +21,8 @@ SMOKE_ROWS = 32
 class Trial:
     """`fidelity` is the fraction of the training pool that the recipe is given.
 
-    `purpose`: SCORE, to be graded; SMOKE, on 32 rows with random labels, to see whether the recipe holds together; EXPLORE, on the
-    training pool, for what it prints. The latter two have no predictions, and are asked for with `Evaluator.run_ungraded`.
+    `purpose`: SCORE, to be graded on the fitness split; SEALED, on the sealed one, for a search's report alone; SMOKE, on 32 rows with random labels, to see whether the recipe holds together; EXPLORE, on the
+    training pool, for what it prints. SMOKE and EXPLORE have no predictions, and are asked for with `Evaluator.run_ungraded`.
     """
 
     source: str
@@ -34,9 +34,14 @@ class Trial:
     def source_hash(self) -> str:
         return source_hash(self.source)
 
+    @property
+    def split(self) -> str:
+        """The split that the trial is graded on."""
+        return "sealed" if self.purpose == SEALED else "fitness"
+
     def key(self, testbed_hash: str) -> str:
         """Names the trial on a testbed by content."""
-        facts = [self.source_hash, self.seed, self.fidelity, testbed_hash]
+        facts = [self.source_hash, self.seed, self.fidelity, testbed_hash, *([SEALED] if self.purpose == SEALED else [])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
@@ -44,8 +49,8 @@ class Trial:
 class Outcome:
     """How a trial ended in the trainer, before the grader has seen it.
 
-    A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2] and `pool` [n] (P of class 1) are the
-    student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is
+    A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2], on the split that the trial is graded on, and
+    `pool` [n] (P of class 1) are the student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is
     the trial's share of its worker's wall-clock time; `output` is the beginning of what the recipe printed.
     """
 

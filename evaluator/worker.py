@@ -80,8 +80,8 @@ def run_ungraded(settings: WorkerSettings, trial: Trial) -> Outcome:
     return found[0]
 
 
-def train_ceilings(settings: WorkerSettings, labels: np.ndarray, seeds: list[int]) -> list[np.ndarray]:
-    """Vanilla fine-tuning on ground truth, by seed: probabilities [m, 2] on the fitness split. No recipe's process is involved."""
+def train_ceilings(settings: WorkerSettings, labels: np.ndarray, seeds: list[int], split: str) -> list[np.ndarray]:
+    """Vanilla fine-tuning on ground truth, by seed: probabilities [m, 2] on the split. No recipe's process is involved."""
     trainer = _trainer(settings.testbed, settings.cache, settings.device)
     profile, model = trainer.testbed.profile, trainer.default(settings.kind)
     slots = {
@@ -108,4 +108,4 @@ def train_ceilings(settings: WorkerSettings, labels: np.ndarray, seeds: list[int
     }
     while trainer.busy:
         trainer.step()
-    return [trainer.probabilities(Trained(model, slots[seed].parameters), "fitness") for seed in seeds]
+    return [trainer.probabilities(Trained(model, slots[seed].parameters), split) for seed in seeds]

@@ -47,6 +47,16 @@ def opened(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
         yield store, SearchSettings.from_json(store.settings)
 
 
+@contextmanager
+def opened_for_writing(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
+    """As `opened`, to append to. Raises `StoreInUse` where another process has the run open for that."""
+    path = store_path(run_folder(runs, name))
+    if not path.exists():
+        raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}.")
+    with Store.open(path) as store:
+        yield store, SearchSettings.from_json(store.settings)
+
+
 def names(runs: Path) -> list[str]:
     """The names of the runs in a folder."""
     return sorted(path.parent.name for path in runs.glob(f"*/{store_path(runs).name}")) if runs.is_dir() else []

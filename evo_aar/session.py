@@ -30,7 +30,7 @@ from evo_aar.progress import SearchProgress, finals_table, islands_table
 from evo_aar.sandbox import described, level_for
 from evo_aar.search import Search
 from evo_aar.settings import SearchSettings
-from evo_aar.tables import plain
+from evo_aar.tables import audits_table, plain
 from evo_aar.testbeds import prepared
 from evo_aar.tracking.tracker import Tracker
 from evo_aar.trials import Trials, fresh_seeds, search_seeds
@@ -147,6 +147,9 @@ class SearchSession:
         console.print(islands_table(self._store))
         console.print(finals_table(self._store, trials.testbed))
         console.print(f"training: {self._work}", highlight=False)
+        best = finals.crowned(self._store)
+        if best is not None and (audits := self._store.audits.of(best.source_hash, trials.testbed)):
+            console.print(audits_table(audits))
         console.print(
             f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export {self._folder.name} --best -o DIR"
         )

@@ -87,3 +87,11 @@ def facts(title: str, rows: Sequence[tuple[str, object]]) -> Group:
     for name, value in rows:
         made.add_row(name, value if isinstance(value, Text) else plain(value))
     return Group(Text(title, style="italic"), made)  # a table's own title would be as narrow as the table
+
+
+def audits_table(audits: Sequence) -> Table:
+    """Audits of one recipe: verdict, what was found, p after Holm's correction."""
+    made = table("Audits", "audit", "verdict", "what it found", "p (Holm)", right=("p (Holm)",))
+    for one in audits:
+        made.add_row(one.audit, one.verdict, plain(one.words), number(one.p))
+    return made

@@ -13,7 +13,7 @@ from population.store import Store
 if TYPE_CHECKING:  # a report that only reads a store does without torch
     from evaluator.evaluator import Evaluator, Result
 
-FRESH, FINAL, TRY = 1_000, 100_000, 999_999
+FRESH, FINAL, SEALED, TRY = 1_000, 100_000, 300_000, 999_999
 SPAN = 1_000_000
 TRY_FIDELITY = 0.25
 """The share of the training pool on which operators try what they may submit."""
@@ -32,6 +32,11 @@ def fresh_seeds(seed: int, count: int) -> list[int]:
 def final_seeds(seed: int, count: int) -> list[int]:
     """Seeds that nothing was selected on."""
     return [seed * SPAN + FINAL + k for k in range(count)]
+
+
+def sealed_seeds(seed: int, opening: int, count: int) -> list[int]:
+    """Seeds for the `opening`-th opening of the sealed split, which nothing was tried on before."""
+    return [seed * SPAN + SEALED + opening * FRESH + k for k in range(count)]
 
 
 def try_seed(seed: int) -> int:

@@ -30,6 +30,8 @@ NINE = [
     "1",
     "--final-seeds",
     "1",
+    "--audit-seeds",
+    "0",
     "--tries",
     "1",
 ]
@@ -46,6 +48,8 @@ SMALL = [
     "1",
     "--final-seeds",
     "1",
+    "--audit-seeds",
+    "0",
     "--tries",
     "1",
 ]

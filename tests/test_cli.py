@@ -13,7 +13,21 @@ from evaluator.workers import stop_workers
 from recipes.source import DIRECTIONS, validate
 
 GOOD = '"""Learn what the weak model says."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels)\n'
-COMMANDS = ("evolve", "resume", "status", "runs", "export", "evaluate", "baselines", "testbed", "new-recipe", "doctor")
+COMMANDS = (
+    "evolve",
+    "resume",
+    "status",
+    "runs",
+    "export",
+    "audit",
+    "review",
+    "report",
+    "evaluate",
+    "baselines",
+    "testbed",
+    "new-recipe",
+    "doctor",
+)
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,8 @@ def test_the_card_tells_what_one_has_to_know(exported):
         metrics["versions"]["torch"]["search"],
         f"{metrics['baselines']['weak_accuracy']:.3f}",
         "evo-aar evaluate recipe.py",
+        "| pool permuted | pass |",
+        "Not reviewed by a person.",
         "| migrate\\_every | 2 |",
     ):
         assert told in card

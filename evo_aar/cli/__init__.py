@@ -22,9 +22,23 @@ app = typer.Typer(
 @functools.cache
 def _register() -> None:
     # Each module defines its command on import; none of them imports torch, transformers or MLflow before it is called.
-    from evo_aar.cli import baselines, doctor, evaluate, evolve, export, new_recipe, propose, status, testbed, ui
+    from evo_aar.cli import (
+        audit,
+        baselines,
+        doctor,
+        evaluate,
+        evolve,
+        export,
+        new_recipe,
+        propose,
+        report,
+        review,
+        status,
+        testbed,
+        ui,
+    )
 
-    for module in (evolve, propose, status, ui, export, evaluate, baselines, testbed, new_recipe, doctor):
+    for module in (evolve, propose, status, ui, audit, review, report, export, evaluate, baselines, testbed, new_recipe, doctor):
         module.register(app)
 
 

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -27,6 +28,7 @@ from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator, Result
 from evaluator.trial import Trial as Request
 from evo_aar import tables
+from evo_aar.audits import Auditor, failures, quarantined
 from evo_aar.errors import UsageError
 from evo_aar.evaluation import Setup
 from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
@@ -35,9 +37,10 @@ from evo_aar.finals import crowned
 from evo_aar.sandbox import described, level_of
 from evo_aar.session import PACKAGES
 from evo_aar.settings import SearchSettings
-from evo_aar.trials import final_seeds, search_seeds
+from evo_aar.trials import Candidate, Trials, final_seeds, fresh_seeds, search_seeds
 from population.individual import Fitness, Individual, Trial
 from population.store import Store
+from population.tables.integrity import Audit
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
 
@@ -46,14 +49,23 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 
 
 def best(store: Store) -> Individual:
-    """The crowned individual, or, before a search's end, the best of its last generation. Raises `UsageError` where there is none."""
+    """The crowned individual, or, before a search's end, the best of its last generation.
+
+    Raises `UsageError` where there is none, or it has been quarantined.
+    """
     individual = crowned(store)
-    if individual is not None:
-        return individual
-    last = store.generations.last()
-    if last is None or last.summary["best"] is None:
-        raise UsageError(f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an --individual.")
-    return store.individuals.get(last.summary["best"])
+    if individual is None:
+        last = store.generations.last()
+        if last is None or last.summary["best"] is None:
+            raise UsageError(
+                f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an --individual."
+            )
+        individual = store.individuals.get(last.summary["best"])
+    barred = quarantined(store)
+    reason = barred.get(individual.id) or barred.get(individual.source_hash)
+    if reason:
+        raise UsageError(f"{individual.id} is quarantined ({reason}): it is not exported as the best. Name an --individual.")
+    return individual
 
 
 def export(
@@ -82,7 +94,8 @@ def export(
             if result.trial.seed == trial.seed
         }
         lineage = ancestry(store, individual, testbed, seeds)
-        metrics = _metrics(store, settings, individual, evaluator, recorded, again)
+        audits = _audited(store, settings, individual, evaluator, console)
+        metrics = _metrics(store, settings, individual, evaluator, recorded, again) | _judged(store, individual, audits)
         (draft / "recipe.py").write_text(individual.source, encoding="utf-8")
         (draft / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(card(metrics, lineage), encoding="utf-8")
@@ -110,6 +123,39 @@ def _trained_again(evaluator: Evaluator, source: str, seeds: Sequence[int], fold
             "Export with the versions that the search ran with."
         )
     return found
+
+
+def _audited(store: Store, settings: SearchSettings, individual: Individual, evaluator: Evaluator, console: Console) -> list[Audit]:
+    """The individual's audits: those on record or, where it has none, made now. Of a search without audits there are none."""
+    found = store.audits.of(individual.source_hash, evaluator.testbed.content_hash)
+    if found or not settings.audit_seeds:
+        return found
+    with tempfile.TemporaryDirectory(prefix="evo-aar-audit-") as folder, tables.progress(console) as bar:
+        task = bar.add_task("audits", total=None)
+        with Store.create(Path(folder) / "search.sqlite", store.settings, store.facts) as scratch:
+            auditor = Auditor(
+                scratch,
+                Trials(scratch, evaluator),
+                chosen_on=search_seeds(settings.seed, settings.seeds),
+                seeds=fresh_seeds(settings.seed, settings.audit_seeds),
+                say=lambda words: bar.update(task, description=words),
+            )
+            return auditor.audit(Candidate(individual.source, individual.source_hash))
+
+
+def _judged(store: Store, individual: Individual, audits: Sequence[Audit]) -> dict:
+    """What audits and people said of an individual, for metrics.json."""
+    reason = quarantined(store).get(individual.id) or failures(audits)
+    names = ("audit", "verdict", "value", "standard_error", "p", "words")
+    return {
+        "set_apart": reason or None,
+        "flags": [fate.reason for fate in store.generations.fates(individual=individual.id, kind="flagged")],
+        "audits": [{name: getattr(audit, name) for name in names} for audit in audits],
+        "reviews": [
+            {name: getattr(review, name) for name in ("reviewer", "verdict", "remarks", "at")}
+            for review in store.reviews.of(individual.id)
+        ],
+    }
 
 
 def _is_same(result: Result, trial: Trial) -> bool:

@@ -37,6 +37,8 @@ def card(metrics: dict, lineage: Sequence[Ancestor]) -> str:
         _scores(metrics),
         _baselines(metrics),
         _trials(metrics),
+        "## Audits and reviews",
+        _judgement(metrics),
         "## How to run it",
         _commands(metrics),
         "## Lineage",
@@ -79,6 +81,26 @@ def _trials(metrics: dict) -> str:
         for one in metrics["trials"]
     ]
     return _table(("seed", "accuracy", "PGR", "tokens", "trained again for this export: same student"), rows)
+
+
+def _judgement(metrics: dict) -> str:
+    parts = []
+    if metrics["set_apart"]:
+        parts.append(f"**It failed an audit and is set apart**: {escaped(metrics['set_apart'])}.")
+    parts += [f"**Flagged**: {escaped(reason)}." for reason in metrics["flags"]]
+    if metrics["audits"]:
+        rows = [(one["audit"], one["verdict"], escaped(one["words"]), number(one["p"])) for one in metrics["audits"]]
+        parts.append(_table(("audit", "verdict", "what it found", "p (Holm)"), rows))
+    else:
+        parts.append("Not audited.")
+    if not metrics["reviews"]:
+        return "\n\n".join([*parts, "Not reviewed by a person."])
+    said = [
+        f"* Reviewed by {escaped(one['reviewer'])}, {one['at']}: **{one['verdict']}**"
+        + (f". {escaped(one['remarks'])}" if one["remarks"] else "")
+        for one in metrics["reviews"]
+    ]
+    return "\n\n".join([*parts, "\n".join(said)])
 
 
 def _commands(metrics: dict) -> str:

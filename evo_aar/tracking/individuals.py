@@ -14,6 +14,7 @@ from evo_aar.tracking.scores import Scores, step
 from evo_aar.tracking.traces import traces_of
 from population.individual import Individual
 from population.tables.generations import Fate
+from population.tables.integrity import Audit, Review
 
 # The fate that tells most: these, wherever and whenever they came, then what happened last.
 _FINAL_FATES = ("crowned", "quarantined", "failed", "duplicate")
@@ -32,6 +33,8 @@ class Life:
     fates: tuple[Fate, ...]
     expenses: dict[str, float]
     journal: tuple = ()
+    audits: tuple[Audit, ...] = ()
+    reviews: tuple[Review, ...] = ()
 
     @property
     def fate(self) -> Fate | None:
@@ -135,6 +138,11 @@ def _note(life: Life, link: Link) -> str:
         lines.append(bullet("PGR", measured(life.scores.fitness)))
     if final := life.scores.final_fitness:
         lines.append(bullet("PGR on the final seeds", measured(final)))
+    for review in life.reviews:
+        lines.append(bullet(f"reviewed by {escaped(review.reviewer)}", f"{review.verdict}, {review.at} {escaped(review.remarks)}"))
+    if life.audits:
+        rows = [[audit.audit, audit.verdict, escaped(audit.words)] for audit in life.audits]
+        lines += ["", table(["audit", "verdict", "what it found"], rows)]
     if failure := life.scores.failure:
         lines += ["", f"Failed: {escaped(failure.reason)}", "", code(failure.message or "", "text")]
     elif life.judged:

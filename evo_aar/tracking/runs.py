@@ -135,6 +135,7 @@ class MlflowRuns:
 
         with tempfile.TemporaryDirectory(prefix="evo-aar-") as folder:
             for name, text in changed.items():
+                (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_text(text, encoding="utf-8")
             # What MlflowClient.log_artifacts does, but for asking the database where to.
             get_artifact_repository(self._places[record.key]).log_artifacts(folder)

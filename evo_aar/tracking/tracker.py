@@ -85,6 +85,17 @@ class Tracker:
         for key in [SEARCH, *(island_key(number) for number in range(int(self._store.settings["islands"])))]:
             runs.mark(key, KILLED)
 
+    def _reports(self) -> dict[str, str]:
+        """The reports on the sealed split, a folder for each opening."""
+        from evo_aar.report import contents, figures  # whose pages are written with this package's Markdown
+
+        made = {}
+        for opening in self._store.openings.all():
+            found = figures(self._store, opening)
+            if found is not None:
+                made |= {f"report/opening-{opening.number}/{name}": text for name, text in contents(found).items()}
+        return made
+
     def _show(self, number: int, ended: bool) -> None:
         runs, view = self._opened(), SearchView(self._store, number)
         runs.ensure(SEARCH, "search", self._name, None, self._began)
@@ -100,7 +111,7 @@ class Tracker:
             record = island_record(island.number, view.last, points[island.number], lives, ended, runs.link)
             runs.write(replace(record, traces=view.unborn_traces(island.number)))
         genealogy = view.genealogy()
-        artifacts = {"lineage.html": lineage_page(genealogy, self._name), "pgr.svg": pgr_chart(genealogy)}
+        artifacts = {"lineage.html": lineage_page(genealogy, self._name), "pgr.svg": pgr_chart(genealogy), **self._reports()}
         if findings := view.forum():
             artifacts["forum.md"] = findings
         runs.write(

@@ -17,6 +17,7 @@ from evo_aar.tracking.traces import traces_of
 from population.individual import Fitness, individual_id
 from population.island import Generation
 from population.store import Store
+from population.tables.integrity import Audit, Review
 from population.tables.ledger import LEDGER_KINDS
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
@@ -46,7 +47,8 @@ class SearchView:
         parents = tuple(self.individuals[parent] for parent in one.parents)
         expenses = self._expenses.get(identity, {})
         fates, journal = self._fates.get(identity, ()), tuple(self._store.replies.of(identity))
-        return Life(one, parents, self.scores(one.source_hash), fates, expenses, journal)
+        audits, reviews = self._audits.get(one.source_hash, ()), self._reviews.get(identity, ())
+        return Life(one, parents, self.scores(one.source_hash), fates, expenses, journal, audits, reviews)
 
     def unborn_traces(self, island: int) -> tuple[Trace, ...]:
         """The conversations that came to no child on an island."""
@@ -128,6 +130,21 @@ class SearchView:
             {island.number: varied(self.lives(island.population)) for island in generation.islands}
             for generation in self.generations
         ]
+
+    @cached_property
+    def _audits(self) -> dict[str, tuple[Audit, ...]]:
+        found: dict[str, tuple[Audit, ...]] = {}
+        for audit in self._store.audits.all():
+            if audit.testbed == self._store.facts["testbed_hash"]:
+                found[audit.source_hash] = (*found.get(audit.source_hash, ()), audit)
+        return found
+
+    @cached_property
+    def _reviews(self) -> dict[str, tuple[Review, ...]]:
+        found: dict[str, tuple[Review, ...]] = {}
+        for review in self._store.reviews.all():
+            found[review.individual] = (*found.get(review.individual, ()), review)
+        return found
 
     @cached_property
     def _expenses(self) -> dict[str, dict[str, float]]:
