@@ -143,6 +143,9 @@ class Conversation:
 
     def _trained(self, number: int, slot: Slot) -> None:
         del self._slots[number]
+        if slot.error:
+            self.fail("memory", slot.error)
+            return
         self._keep(number, Trained(slot.training.model, slot.parameters))
         steps = history(slot)
         self._history.append({"request": number, "student": slot.training.model.kind, "steps": steps})

@@ -119,12 +119,25 @@ before = trainer.work.steps
 together = run(trainer, trainings(trainer))
 for one, other in zip(alone, together):
     assert all(torch.equal(one[name], other[name]) for name in one)
-print("fused steps:", trainer.work.steps - before)
+steps = trainer.work.steps - before
+del together
+limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (16 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+ended = []
+for hidden_size in (4096, 16):
+    trainer.submit(training(trainer, size=4096, batch_size=4096, hidden_size=hidden_size), ended.append)
+    while trainer.busy:
+        trainer.step()
+assert "batch size 4096" in ended[0].error and ended[1].error is None and ended[1].done
+print("fused steps:", steps)
 """
 
 
 def test_when_memory_runs_out_the_fused_batch_is_halved_and_nothing_is_lost(math_testbed, cache):
-    """Eight slots whose step takes 8 MiB of activations each, several times over, in a process that may take 130 MiB more."""
+    """Eight slots whose step takes 8 MiB of activations each, several times over, in a process that may take 130 MiB more.
+
+    A training that has no room even alone fails by itself.
+    """
     done = subprocess.run(
         [sys.executable, "-c", STARVED, str(math_testbed), str(cache)], capture_output=True, text=True, timeout=300
     )

@@ -43,10 +43,7 @@ class Group:
         )
 
     def step(self) -> list[Slot]:
-        """One fused step of the batch whose turn it is; the slots that ended. A slot whose own loss is awaited stays where it is.
-
-        Raises what torch raises where not even one slot's step has room in memory.
-        """
+        """One fused step of the batch whose turn it is; the slots that ended, or failed. A slot whose own loss is awaited stays where it is."""
         self._arrange()
         for _ in range(len(self._turns)):
             batch = self._turns.popleft()
@@ -58,27 +55,32 @@ class Group:
     def _run(self, batch: FusedBatch) -> list[Slot]:
         moved = [slot for slot in batch.slots if slot.ready]
         if not self._within_memory(batch, batch.advance):
-            return []
+            return [slot for slot in batch.slots if slot.error]
         if moved:
             self._on_step(moved)
         ended = [slot for slot in moved if slot.done]
         if ended:
             batch.leave(ended)
-        if len(batch) and self._within_memory(batch, batch.ask):
-            self._turns.append(batch)
+        if len(batch):
+            if self._within_memory(batch, batch.ask):
+                self._turns.append(batch)
+            ended += [slot for slot in batch.slots if slot.error]
         return ended
 
     def _within_memory(self, batch: FusedBatch, act: Callable[[], None]) -> bool:
-        """Whether a batch could act. If memory ran out, its halves have the next turns."""
+        """Whether a batch could act. If memory ran out, its halves have the next turns, and a slot that was alone has failed."""
         try:
             act()
             return True
         except (RuntimeError, MemoryError) as error:
-            if not memory.is_exhausted(error) or len(batch) == 1:
+            if not memory.is_exhausted(error):
                 raise
         memory.release()  # out of the handler: the error's frames held what the step had made
-        self._ceiling = (len(batch) + 1) // 2
-        self._turns.extendleft(reversed(batch.split(self._ceiling)))
+        if len(batch) == 1:
+            batch.slots[0].error = memory.too_large(batch.slots[0].training)
+        else:
+            self._ceiling = (len(batch) + 1) // 2
+            self._turns.extendleft(reversed(batch.split(self._ceiling)))
         return False
 
     def _arrange(self) -> None:

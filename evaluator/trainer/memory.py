@@ -50,3 +50,12 @@ def slot_bytes(training: Training) -> int:
 def step_bytes(training: Training) -> int:
     """What one step of the slot takes besides, for as long as it lasts."""
     return training.batch * training.model.bytes_per_row
+
+
+def too_large(training: Training) -> str:
+    """What to say of a training that has no room even alone."""
+    need = (slot_bytes(training) + step_bytes(training)) >> 20
+    return (
+        f"memory ran out in a training of batch size {training.batch} that was alone in its step (some {need:,} MiB). "
+        "Give it a smaller batch_size or hidden_size, or fewer --workers."
+    )

@@ -91,7 +91,7 @@ class Slot:
 
     `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own loss is needed; the slot's
     next step waits in `gradient` until the answer is there. `state` [3, width] is parameters and moments, from `begin` on; a fused batch
-    keeps it while the slot is part of one.
+    keeps it while the slot is part of one. `error` says why it can't be trained: not even its own step has room in memory.
     """
 
     training: Training
@@ -104,6 +104,7 @@ class Slot:
     gradient: tuple[torch.Tensor, torch.Tensor | None] | None = None
     asked: bool = False
     cancelled: bool = False
+    error: str | None = None
     history: list[Step] = field(default_factory=list)
 
     def begin(self) -> None:

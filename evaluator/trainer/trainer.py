@@ -50,6 +50,7 @@ class Trainer:
         self._memory_bytes = memory_bytes
         self._waiting: deque[Slot] = deque()
         self._resident: dict[Slot, int] = {}
+        self._refused: list[Slot] = []
         self.work = Work()
 
     @property
@@ -85,7 +86,7 @@ class Trainer:
         ask_gradient: Callable[[Slot, dict], None] | None = None,
         owner: Hashable = None,
     ) -> Slot:
-        """Admit a training as soon as its slot has room. `on_done` is called from within `step` once it has ended."""
+        """Admit a training as soon as its slot has room. `on_done` is called from within `step` once it has ended, or has an `error`."""
         slot = Slot(training, on_done, ask_gradient, owner)
         self._waiting.append(slot)
         self._admit()
@@ -93,17 +94,17 @@ class Trainer:
 
     @property
     def busy(self) -> bool:
-        return any(group.busy for group in self._groups.values())
+        return bool(self._refused) or any(group.busy for group in self._groups.values())
 
     def step(self) -> None:
         """One fused step of every group."""
-        ended: list[Slot] = []
+        ended, self._refused = self._refused, []
         for key, group in list(self._groups.items()):
             ended += group.step()
             if not group.slots:
                 del self._groups[key]
         for slot in ended:
-            del self._resident[slot]
+            self._resident.pop(slot, None)
         if ended or self._waiting:
             self._admit()
         for slot in ended:
@@ -121,9 +122,15 @@ class Trainer:
                 cost = memory.slot_bytes(slot.training) + memory.step_bytes(slot.training)
                 if self._resident and sum(self._resident.values()) + cost > self._memory_bytes:
                     return
-                self._resident[slot] = cost
-                slot.begin()
-                self._group(slot.training).add(slot)
+                try:
+                    slot.begin()
+                    self._resident[slot] = cost
+                    self._group(slot.training).add(slot)
+                except (RuntimeError, MemoryError) as error:
+                    if not memory.is_exhausted(error):
+                        raise
+                    slot.error = memory.too_large(slot.training)
+                    self._refused.append(slot)
             self._waiting.popleft()
 
     def _group(self, training: Training) -> Group:
