@@ -19,6 +19,8 @@ from recipes.source import idea, source_hash
 
 ABROAD = 0.3
 """The probability of a crossover's partner being another island's best."""
+THIRD = 0.2
+"""The probability of a third parent, at home or from abroad, where the operator can make use of one."""
 
 REPAIR_STREAM = 1_000
 
@@ -172,7 +174,7 @@ class Nursery:
         return Birth(birth.arm, context, proposal, birth.usd + proposal.usd, attempt)
 
     def _parents(self, island: int, arm: Arm, stream) -> list[Contender]:
-        """One parent for a mutation, two for a crossover. An island where nobody has a fitness takes its parents from the others."""
+        """One parent for a mutation, two or three for a crossover. An island where nobody has a fitness takes its parents from the others."""
         others = [one for number, living in sorted(self._islands.items()) if number != island for one in best(living, 1)]
         living = list(self._islands[island]) or others
         if not living:
@@ -184,7 +186,12 @@ class Nursery:
         ]
         if arm.verb != "crossover" or not partners:
             return [first]
-        return [first, *parents(partners, 1, stream, self._near)]
+        chosen = [first, *parents(partners, 1, stream, self._near)]
+        taken = {one.id for one in chosen}
+        further = [one for one in {one.id: one for one in (*living, *others)}.values() if one.id not in taken]
+        if self._operator.most_parents > 2 and further and stream.random() < THIRD:
+            chosen += parents(further, 1, stream, self._near)
+        return chosen
 
     def _as_parent(self, one: Contender) -> Parent:
         estimate = one.estimate

@@ -99,7 +99,7 @@ def test_children_of_every_island_are_evaluated_and_their_lineage_is_known(runs,
         assert all(one.operator.split()[0] == "agent" and one.detail["model"] == "claude-opus-5-5" for one in children)
         verbs = Counter(one.detail["arm"].split()[0] for one in children)
         assert verbs["mutation"] and verbs["crossover"]
-        crossed = [one for one in children if len(one.parents) == 2]
+        crossed = [one for one in children if len(one.parents) > 1]
         homes = [{store.individuals.get(parent).island for parent in one.parents} for one in crossed]
         assert any(len(islands) == 2 for islands in homes), "no crossover across islands"
         assert all(one.detail["reasons"] for one in crossed)
@@ -177,6 +177,19 @@ def test_every_conversation_is_a_trace_of_its_childs_run(runs, nine):
         kinds = Counter(span.span_type for span in trace.data.spans)
         assert kinds["AGENT"] == 1 and kinds["CHAT_MODEL"] >= 2 and kinds["TOOL"] >= 2
         assert trace.info.token_usage["output_tokens"] > 0
+
+
+def test_what_operators_do_and_cost_is_charted(runs, nine):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "evo-aar mini/math"]
+    found = client.search_runs([experiment.experiment_id], "tags.kind = 'search' and attributes.run_name = 'nine'")
+    metrics = found[0].data.metrics
+    assert metrics["allocation_probability/mutation claude-opus-5-5"] > 0
+    assert metrics["usd/agent crossover"] > 0 and 0 < metrics["cache_hit_rate/agent mutation"] < 1
+    assert {"diversity/founder_share", "diversity/within", "diversity/between", "diversity/sources"} <= set(metrics)
+    assert "forum.md" in {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)}
 
 
 def test_the_key_reaches_the_server_and_nothing_else(runs, nine):

@@ -119,10 +119,11 @@ class Operator(Protocol):
     """Makes children. `name` is what the lineage shows.
 
     `verbs`: what it can do, of "mutation", "crossover", "draft" and "repair". `waits`: whether a call waits for something else than
-    this machine, so that it pays to have several at once.
+    this machine, so that it pays to have several at once; `most_parents`: how many a crossover can make use of.
     """
 
     name: str
+    most_parents: int
     verbs: frozenset[str]
     waits: bool
 
@@ -131,7 +132,7 @@ class Operator(Protocol):
         ...
 
     def crossover(self, context: OperatorContext) -> Proposal:
-        """A child of the first two parents. Raises `OperatorError` where none can be found."""
+        """A child of the first two parents, or of all. Raises `OperatorError` where none can be found."""
         ...
 
     def draft(self, context: OperatorContext) -> Proposal:

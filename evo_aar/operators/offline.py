@@ -33,6 +33,7 @@ class OfflineOperator:
     name = "offline"
     verbs = frozenset({"mutation", "crossover", "repair"})
     waits = False
+    most_parents = 2
 
     def __init__(self, *, attempts: int = ATTEMPTS, second_edit: float = 0.25) -> None:
         if attempts < 1 or not 0 <= second_edit <= 1:

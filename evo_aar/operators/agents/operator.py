@@ -43,6 +43,7 @@ class AgentOperator:
     name = "agent"
     verbs = frozenset({"mutation", "crossover", "draft", "repair"})
     waits = True
+    most_parents = 3
 
     def __init__(
         self,
