@@ -194,7 +194,8 @@ def test_what_operators_do_and_cost_is_charted(runs, nine):
 
 def test_the_key_reaches_the_server_and_nothing_else(runs, nine):
     server, out = nine
-    assert all(headers["X-Api-Key"] == KEY for _, headers, _ in server.requests)
+    sent = [{name.lower(): value for name, value in headers.items()} for _, headers, _ in server.requests]
+    assert sent and all(headers["x-api-key"] == KEY for headers in sent)
     assert KEY not in out and all(KEY not in str(body) for body in server.bodies)
     written = [path for path in runs.rglob("*") if path.is_file()]
     assert len(written) > 100
