@@ -212,6 +212,10 @@ MISTAKES = {
     "code that doesn't parse": (Answer((use("write", source="def recipe(:"), SUBMIT)), "breaks the contract"),
     "prose instead of code": (Answer((use("write", source="Train on the confident half."), SUBMIT)), "breaks the contract"),
     "code that breaks the contract": (Answer((use("write", source=CHILD.replace("async def", "import os\nasync def")), SUBMIT)), "import of os"),
+    "a table of answers": (
+        Answer((use("write", source=CHILD.replace("async def", f"TABLE = {list(range(100))}\n\n\nasync def")), SUBMIT)),
+        "set apart",
+    ),
     "another island's direction": (Answer((use("write", source=CHILD.replace("unsupervised_elicitation", "distillation")), SUBMIT)), "your island's"),
     "a duplicate of the parent": (Answer((SUBMIT,)), "born before as g000-i0-c00"),
     "a file of a megabyte": (Answer((use("write", source="#" * 1_000_000),)), "at most 32,768 bytes"),

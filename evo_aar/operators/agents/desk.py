@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from evo_aar.audits import static_failures
 from evo_aar.laboratory import Laboratory
 from evo_aar.operators.agents.library import Library, ToolError
 from evo_aar.operators.base import OperatorContext
@@ -230,6 +231,8 @@ class Desk:
             raise ToolError(f"It breaks the contract: {error}") from None
         if recipe.direction != self._context.direction:
             raise ToolError(f"Its docstring must have the line `Direction: {self._context.direction}`, your island's.")
+        if faults := static_failures(self._draft):
+            raise ToolError(f"It would be set apart by the audit that reads recipes: {faults}.")
         digest = source_hash(self._draft)
         if digest in self._context.born:
             known = self._library.born_as(digest)
