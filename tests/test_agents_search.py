@@ -187,7 +187,7 @@ def test_what_operators_do_and_cost_is_charted(runs, nine):
     found = client.search_runs([experiment.experiment_id], "tags.kind = 'search' and attributes.run_name = 'nine'")
     metrics = found[0].data.metrics
     assert metrics["allocation_probability/mutation claude-opus-5-5"] > 0
-    assert metrics["usd/agent crossover"] > 0 and 0 < metrics["cache_hit_rate/agent mutation"] < 1
+    assert metrics["spent/usd/agent crossover"] > 0 and 0 < metrics["spent/cache_hit_rate/agent mutation"] < 1
     assert {"diversity/founder_share", "diversity/within", "diversity/between", "diversity/sources"} <= set(metrics)
     assert "forum.md" in {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)}
 
