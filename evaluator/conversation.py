@@ -19,12 +19,16 @@ from evaluator.trainer.slot import Slot
 from evaluator.trainer.students import Ensemble, Shifted, Student, Trained, Untrained
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import EXPLORE, SCORE, SEALED, SMOKE, SMOKE_ROWS, Outcome, Trial
-from recipes.contract import MAX_ENSEMBLE
+from recipes.contract import FAILURES, MAX_ENSEMBLE, MAX_IN_FLIGHT
 from recipes.wire import Message
 
-MAX_IN_FLIGHT = 64
 MAX_STUDENTS = 1024
 MAX_SESSIONS = 16
+MAX_REQUESTS = 100_000
+MAX_PARAMETER_BYTES = 8 << 30
+"""Of all the students that one trial keeps."""
+MAX_WORDS = 2_000
+"""Characters of a refusal or a failure."""
 MAX_OUTPUT = 10_000
 
 
@@ -57,6 +61,9 @@ class Conversation:
         self._slots: dict[int, Slot] = {}
         self._asked: dict[int, float] = {}  # since when a gradient is awaited, by request
         self._history: list[dict] = []
+        self._widths: dict[int, int] = {}  # of the hidden states that a recipe's own loss has last seen, by training
+        self._count = 0
+        self._parameter_bytes = 0
 
     @property
     def asked_since(self) -> float | None:
@@ -89,14 +96,20 @@ class Conversation:
         handler = getattr(self, f"_on_{verb}", None) if message.kind in VERBS else None
         if handler is None:
             raise ProtocolBreach(f"unknown message {message.kind[:40]!r}")
+        if message.kind not in UNNUMBERED:
+            self._count += 1
+            if message.number != self._count:
+                raise ProtocolBreach(f"request {self._count} came under another number")
+            if self._count > MAX_REQUESTS:
+                raise ProtocolBreach(f"more than {MAX_REQUESTS} requests in one trial")
         try:
             handler(message)
         except (Refused, OverBudget) as error:
             kind = error.kind if isinstance(error, Refused) else "BudgetExceeded"
             if message.kind in UNANSWERED:
-                self.fail("invalid_request", str(error))
+                self.fail("invalid_request", _words(error))
             else:
-                self._send(Message("error", message.number, {"type": kind, "message": str(error)}))
+                self._send(Message("error", message.number, {"type": kind, "message": _words(error)}))
 
     def fail(self, reason: str, message: str, output: str = "") -> None:
         """End the trial without a score."""
@@ -162,6 +175,7 @@ class Conversation:
             "targets": slot.training.targets[positions],
             "weights": slot.training.weights[positions],
         }
+        self._widths[number] = seen["hidden"].shape[-1]
         self._send(Message("loss", number, {"progress": slot.progress}, arrays))
 
     def _on_gradient(self, message: Message) -> None:
@@ -175,9 +189,11 @@ class Conversation:
             )
             hidden = message.arrays.get("hidden")
             if hidden is not None:
-                hidden = requests.float_array(hidden, (slot.training.batch, None), "the loss's gradient of the hidden states")
+                hidden = requests.float_array(
+                    hidden, (slot.training.batch, self._widths[message.number]), "the loss's gradient of the hidden states"
+                )
         except Refused as error:
-            self.fail("invalid_request", str(error))
+            self.fail("invalid_request", _words(error))
             return
         device = slot.state.device
         slot.gradient = (torch.from_numpy(logits).to(device), None if hidden is None else torch.from_numpy(hidden).to(device))
@@ -263,7 +279,7 @@ class Conversation:
 
     def _on_session_forward(self, message: Message) -> None:
         session = self._session(message)
-        rows = requests.row_numbers(message.arrays.get("rows", np.zeros(0)), len(self._pool))
+        rows = requests.row_numbers(message.arrays.get("rows", np.zeros(0)), len(self._pool), repeats=1)
         sets = int(requests.number(message.fields, "sets", 0, 4096, whole=True))
         self._budget.charge_forward(max(1, sets) * float(self._tokens[rows].sum()))
         given = {name.removeprefix("parameters."): array for name, array in message.arrays.items() if name != "rows"}
@@ -297,14 +313,18 @@ class Conversation:
         self._send(Message("student", message.number))
 
     def _on_session_close(self, message: Message) -> None:
-        self._sessions.pop(message.fields.get("session"), None)
+        number = message.fields.get("session")
+        if type(number) is int:
+            self._sessions.pop(number, None)
 
     def _on_failed(self, message: Message) -> None:
         reason, text = message.fields.get("reason"), message.fields.get("message")
+        if not isinstance(reason, str) or reason not in FAILURES:
+            raise ProtocolBreach("a failure of no known kind")
         if self.trial.purpose == EXPLORE and reason == "contract":  # it made no student: nobody asked for one
             self._end(output=_output(message))
             return
-        self.fail(str(reason)[:40] or "exception", str(text)[:2000], _output(message))
+        self.fail(reason, _words(text), _output(message))
 
     def _on_done(self, message: Message) -> None:
         number = message.fields.get("student")
@@ -350,7 +370,8 @@ class Conversation:
         return self._students[number]
 
     def _session(self, message: Message) -> Session:
-        session = self._sessions.get(message.fields.get("session"))
+        number = message.fields.get("session")
+        session = self._sessions.get(number) if type(number) is int else None
         if session is None:
             raise Refused("that session is not open")
         return session
@@ -366,11 +387,20 @@ class Conversation:
     def _keep(self, number: int, student: Student) -> None:
         if len(self._students) >= MAX_STUDENTS:
             raise ProtocolBreach(f"more than {MAX_STUDENTS} students in one trial")
+        if isinstance(student, Trained):
+            self._parameter_bytes += sum(value.numel() * value.element_size() for value in student.parameters.values())
+            if self._parameter_bytes > MAX_PARAMETER_BYTES:
+                raise ProtocolBreach(f"students of more than {MAX_PARAMETER_BYTES >> 30} GiB in one trial")
         self._students[number] = student
 
 
 def _output(message: Message) -> str:
-    return str(message.fields.get("output", ""))[:MAX_OUTPUT]
+    return _words(message.fields.get("output", ""), MAX_OUTPUT)
+
+
+def _words(said: object, most: int = MAX_WORDS) -> str:
+    """What a recipe said, as text of bounded length that UTF-8 can hold."""
+    return str(said)[:most].encode("utf-8", "replace").decode("utf-8")
 
 
 def _members(student: Student) -> int:
@@ -382,4 +412,5 @@ def _members(student: Student) -> int:
 VERBS = frozenset(
     name.removeprefix("_on_").replace("session_", "session.") for name in vars(Conversation) if name.startswith("_on_")
 )
-UNANSWERED = frozenset({"linear", "shift", "untrained", "ensemble", "session.close", "gradient", "done", "failed"})
+UNNUMBERED = frozenset({"gradient", "done", "failed"})
+UNANSWERED = frozenset({"linear", "shift", "untrained", "ensemble", "session.close"}) | UNNUMBERED

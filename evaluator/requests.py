@@ -31,11 +31,18 @@ def number(fields: Mapping, name: str, low: float, high: float, default: float |
     value = fields.get(name)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
         raise Refused(f"{name} must be a finite number, got {value!r}")
     if not low <= value <= high or (whole and value != int(value)):
         raise Refused(f"{name} must be {'a whole number ' if whole else ''}between {low:g} and {high:g}, got {value!r}")
     return int(value) if whole else float(value)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def flag(fields: Mapping, name: str) -> bool:
@@ -44,12 +51,12 @@ def flag(fields: Mapping, name: str) -> bool:
     return fields[name]
 
 
-def row_numbers(array: np.ndarray, size: int, name: str = "rows") -> np.ndarray:
-    """[m] int64 within [0, size)."""
+def row_numbers(array: np.ndarray, size: int, name: str = "rows", repeats: int = MAX_REPEATS) -> np.ndarray:
+    """[m] int64 within [0, size), each at most `repeats` times on average."""
     if array.ndim != 1 or array.dtype != np.int64:
         raise Refused(f"{name} must be a list of integers, got {array.dtype} of shape {array.shape}")
-    if not 1 <= len(array) <= MAX_REPEATS * size:
-        raise Refused(f"{name} has {len(array)} entries; between 1 and {MAX_REPEATS * size} are allowed")
+    if not 1 <= len(array) <= repeats * size:
+        raise Refused(f"{name} has {len(array)} entries; between 1 and {repeats * size} are allowed")
     if array.min() < 0 or array.max() >= size:
         raise Refused(f"{name} must lie between 0 and {size - 1}, got {array.min()} to {array.max()}")
     return array
@@ -64,9 +71,11 @@ def float_array(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> 
     ):
         wanted = "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
         raise Refused(f"{name} must be floats of shape {wanted}, got {array.dtype} of shape {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise Refused(f"{name} holds NaN or infinity")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise Refused(f"{name} holds NaN or infinity, or a number that float32 can't hold")
+    return single
 
 
 def class_targets(array: np.ndarray, count: int) -> np.ndarray:
@@ -101,7 +110,7 @@ def loss_of(fields: Mapping) -> tuple[str | None, dict[str, float]]:
     name, options = fields.get("loss"), fields.get("loss_options")
     if name is None:
         return None, {}
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise Refused(f"unknown loss {name!r}; one of {', '.join(LOSSES)}")
     if not isinstance(options, dict) or set(options) - set(LOSSES[name]):
         raise Refused(f"loss {name} has the options {list(LOSSES[name])}, got {options!r}")

@@ -38,7 +38,22 @@ LOSSES = {
 SCHEDULES = ("constant", "linear", "cosine")
 """Learning-rate schedules: no decay, linear decay to zero, half a cosine to zero."""
 
+FAILURES = (
+    "syntax",
+    "contract",
+    "exception",
+    "memory",
+    "deadlock",
+    "invalid_request",
+    "not_available",
+    "budget",
+    "task_error",
+    "protocol",
+)
+"""The reasons that a recipe's process gives when it ends without a student; the trainer has others (cpu_time, wall_time, killed, ...)."""
+
 MAX_ENSEMBLE = 8
+MAX_IN_FLIGHT = 64
 
 
 class TaskError(Exception):

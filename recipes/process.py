@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from recipes.confinement import Confinement, ConfinementError
-from recipes.contract import ERRORS, Batch, Loss, Student, Task, TaskError
+from recipes.contract import ERRORS, MAX_IN_FLIGHT, Batch, InvalidRequest, Loss, Student, Task, TaskError
 from recipes.fork_server import ForkServer
 from recipes.wire import Connection, Message, WireError
 
@@ -74,9 +74,15 @@ class TrainerChannel:
         self._open: dict[int, asyncio.Future[Message]] = {}
         self._losses: dict[int, Loss] = {}
         self._early: dict[int, Message] = {}
+        self._trainings: set[int] = set()
 
     def ask(self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None) -> asyncio.Future[Message]:
+        # The trainer refuses these too; but how many it still has in flight depends on its speed, and this doesn't.
+        if kind == "train" and len(self._trainings) >= MAX_IN_FLIGHT:
+            raise InvalidRequest(f"{MAX_IN_FLIGHT} trainings in flight at once are the most")
         number = self.tell(kind, fields, arrays)
+        if kind == "train":
+            self._trainings.add(number)
         self._open[number] = asyncio.get_running_loop().create_future()
         if loss is not None:
             self._losses[number] = loss
@@ -100,6 +106,7 @@ class TrainerChannel:
                 self._early[message.number] = message
         answer, future = self._early.pop(number), self._open.pop(number)
         self._losses.pop(number, None)
+        self._trainings.discard(number)
         if future.cancelled():
             return
         if answer.kind == "error":
