@@ -123,6 +123,12 @@ class Conversation:
             history=self._history,
         )
 
+    def _told_history(self, message: Message) -> None:
+        """Keep the history of the trainings that the recipe knows of: which others had ended by now is a matter of timing."""
+        delivered = message.fields.get("delivered")
+        known = delivered if type(delivered) is int else 0
+        self._history = sorted((one for one in self._history if one["request"] <= known), key=lambda one: one["request"])
+
     def close(self) -> None:
         """Give up the trial's slots."""
         for slot in self._slots.values():
@@ -318,6 +324,7 @@ class Conversation:
             self._sessions.pop(number, None)
 
     def _on_failed(self, message: Message) -> None:
+        self._told_history(message)
         reason, text = message.fields.get("reason"), message.fields.get("message")
         if not isinstance(reason, str) or reason not in FAILURES:
             raise ProtocolBreach("a failure of no known kind")
@@ -327,6 +334,7 @@ class Conversation:
         self.fail(reason, _words(text), _output(message))
 
     def _on_done(self, message: Message) -> None:
+        self._told_history(message)
         number = message.fields.get("student")
         if type(number) is not int or number not in self._students:
             self.fail("contract", "recipe() returned a student that it never made")

@@ -75,6 +75,7 @@ class TrainerChannel:
         self._losses: dict[int, Loss] = {}
         self._early: dict[int, Message] = {}
         self._trainings: set[int] = set()
+        self.delivered = 0  # the last request whose answer the recipe has been given
 
     def ask(self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None) -> asyncio.Future[Message]:
         # The trainer refuses these too; but how many it still has in flight depends on its speed, and this doesn't.
@@ -105,6 +106,7 @@ class TrainerChannel:
             else:
                 self._early[message.number] = message
         answer, future = self._early.pop(number), self._open.pop(number)
+        self.delivered = max(self.delivered, number)
         self._losses.pop(number, None)
         self._trainings.discard(number)
         if future.cancelled():
@@ -145,7 +147,7 @@ def run_trial(connection: Connection, confine: Callable[[], None]) -> None:
     except BaseException as error:  # whatever foreign code raises, SystemExit too, is the recipe's failure, and is reported
         reason, message = _explain(error)
         outcome = Message("failed", 0, {"reason": reason, "message": message})
-    outcome.fields["output"] = printed.text
+    outcome.fields.update(output=printed.text, delivered=channel.delivered)
     with contextlib.suppress(OSError):
         connection.send(outcome)
 

@@ -349,3 +349,18 @@ def test_the_fork_server_ends_with_the_one_that_started_it(math_testbed, cache):
     service.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIG_DFL)
+
+
+def test_the_history_of_trainings_is_in_call_order_and_holds_what_the_recipe_knows_of(service):
+    """Which of two trainings ends first, and whether a third had ended when the recipe did, is a matter of timing."""
+    body = """
+async def recipe(task):
+    long, short = task.finetune(task.weak_labels, epochs=3), task.finetune(task.weak_labels[:8], rows=range(8), epochs=1)
+    students = await asyncio.gather(long, short)
+    late = asyncio.ensure_future(task.finetune(task.weak_labels, epochs=0.1))
+    await asyncio.sleep(0)
+    %s
+"""
+    for end in ("return students[0]", "raise RuntimeError"):
+        found = outcome(service, body % end)
+        assert [training["request"] for training in found.history] == [1, 2], found.message
