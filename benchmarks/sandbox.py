@@ -36,7 +36,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans' processor time is counted here, too
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as folder:
         runs = Path(folder)
-        measured(runs, "warm-up", ["--islands", "1", "--generations", "0", *chosen.options])  # hidden states and baselines are cached then
+        measured(
+            runs, "warm-up", ["--islands", "1", "--generations", "0", *chosen.options]
+        )  # hidden states and baselines are cached then
         ratios: dict[str, list[float]] = {"wall": [], "processor": []}
         print("| pair | sandbox | wall s | processor s |\n| --- | --- | --- | --- |")
         for pair in range(1, chosen.pairs + 1):
@@ -50,7 +52,9 @@ def main() -> None:
             for place, name in enumerate(ratios):
                 ratios[name].append(found["in"][place] / found["out"][place])
         for name, values in ratios.items():
-            print(f"{name} time, with / without: median {statistics.median(values):.3f} of {', '.join(f'{one:.3f}' for one in values)}")
+            print(
+                f"{name} time, with / without: median {statistics.median(values):.3f} of {', '.join(f'{one:.3f}' for one in values)}"
+            )
 
 
 def measured(runs: Path, name: str, options: list[str]) -> tuple[float, float, str, str]:
