@@ -11,29 +11,21 @@ import torch
 
 from evaluator import requests
 from evaluator.budget import Budget, OverBudget
-from evaluator.requests import Refused
+from evaluator.requests import ProtocolBreach, Refused, words
 from evaluator.sessions import Session
+from evaluator.shelf import Shelf, members
 from evaluator.trainer.group import history
 from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Slot
-from evaluator.trainer.students import Ensemble, Shifted, Student, Trained, Untrained
+from evaluator.trainer.students import Ensemble, Shifted, Trained, Untrained
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import EXPLORE, SCORE, SEALED, SMOKE, SMOKE_ROWS, Outcome, Trial
 from recipes.contract import FAILURES, MAX_ENSEMBLE, MAX_IN_FLIGHT
 from recipes.wire import Message
 
-MAX_STUDENTS = 1024
 MAX_SESSIONS = 16
 MAX_REQUESTS = 100_000
-MAX_PARAMETER_BYTES = 8 << 30
-"""Of all the students that one trial keeps."""
-MAX_WORDS = 2_000
-"""Characters of a refusal or a failure."""
 MAX_OUTPUT = 10_000
-
-
-class ProtocolBreach(Exception):
-    """A message that the contract's own client would never send: the trial is over."""
 
 
 def request_seed(trial_seed: int, number: int) -> int:
@@ -56,14 +48,13 @@ class Conversation:
         self._pool = np.sort(np.random.default_rng([trial.seed, 1]).permutation(size)[:kept]) if kept < size else np.arange(size)
         self._tokens = trainer.states.tokens("train")[self._pool]
         self._budget = Budget(trainer.testbed.profile, kind, int(self._tokens.sum()))
-        self._students: dict[int, Student] = {}
+        self._shelf = Shelf()
         self._sessions: dict[int, Session] = {}
         self._slots: dict[int, Slot] = {}
         self._asked: dict[int, float] = {}  # since when a gradient is awaited, by request
         self._history: list[dict] = []
         self._widths: dict[int, int] = {}  # of the hidden states that a recipe's own loss has last seen, by training
         self._count = 0
-        self._parameter_bytes = 0
 
     @property
     def asked_since(self) -> float | None:
@@ -107,9 +98,9 @@ class Conversation:
         except (Refused, OverBudget) as error:
             kind = error.kind if isinstance(error, Refused) else "BudgetExceeded"
             if message.kind in UNANSWERED:
-                self.fail("invalid_request", _words(error))
+                self.fail("invalid_request", words(error))
             else:
-                self._send(Message("error", message.number, {"type": kind, "message": _words(error)}))
+                self._send(Message("error", message.number, {"type": kind, "message": words(error)}))
 
     def fail(self, reason: str, message: str, output: str = "") -> None:
         """End the trial without a score."""
@@ -143,7 +134,7 @@ class Conversation:
         if len(self._slots) >= MAX_IN_FLIGHT:
             raise Refused(f"{MAX_IN_FLIGHT} trainings in flight at once are the most")
         model = self._model(message.fields)
-        start = self._student(message.fields.get("start"), optional=True)
+        start = self._shelf.get(message.fields.get("start"), optional=True)
         profile = self._trainer.testbed.profile
         training = requests.training(
             message,
@@ -165,7 +156,7 @@ class Conversation:
         if slot.error:
             self.fail("memory", slot.error)
             return
-        self._keep(number, Trained(slot.training.model, slot.parameters))
+        self._shelf.keep(number, Trained(slot.training.model, slot.parameters))
         steps = history(slot)
         self._history.append({"request": number, "student": slot.training.model.kind, "steps": steps})
         self._send(Message("trained", number, {"history": steps, "budget": self._budget.left}))
@@ -199,7 +190,7 @@ class Conversation:
                     hidden, (slot.training.batch, self._widths[message.number]), "the loss's gradient of the hidden states"
                 )
         except Refused as error:
-            self.fail("invalid_request", _words(error))
+            self.fail("invalid_request", words(error))
             return
         device = slot.state.device
         slot.gradient = (torch.from_numpy(logits).to(device), None if hidden is None else torch.from_numpy(hidden).to(device))
@@ -208,7 +199,7 @@ class Conversation:
         fields = message.fields
         (layer,) = requests.layer_numbers([fields.get("layer")], self._trainer.layers)
         template, swap = self._template(fields)
-        student = self._student(fields.get("student"), optional=True)
+        student = self._shelf.get(fields.get("student"), optional=True)
         if student is None:
             hidden = self._trainer.states.get("train", layer, template, swap)[self._pool]
         else:
@@ -225,7 +216,7 @@ class Conversation:
         self._send(Message("prior", message.number, {}, {"prior": prior.astype(np.float32)}))
 
     def _on_predict(self, message: Message) -> None:
-        student = self._student(message.fields.get("student"))
+        student = self._shelf.get(message.fields.get("student"))
         self._budget.charge_forward(self._tokens.sum())
         probabilities = self._trainer.probabilities(student, "train")[self._pool]
         self._send(Message("predicted", message.number, {"budget": self._budget.left}, {"probabilities": probabilities}))
@@ -240,21 +231,21 @@ class Conversation:
         # Half the logit for each class: the difference is what was asked for, and the two classes are alike.
         half = torch.from_numpy(weight / 2).to(fresh["weight_2"].device)
         parameters = {"weight_2": torch.stack([-half, half], 1), "bias_2": torch.tensor([-bias / 2, bias / 2], device=half.device)}
-        self._keep(message.number, Trained(model, parameters))
+        self._shelf.keep(message.number, Trained(model, parameters))
 
     def _on_shift(self, message: Message) -> None:
-        base = self._student(message.fields.get("student"))
+        base = self._shelf.get(message.fields.get("student"))
         depth, inner = 1, base
         while isinstance(inner, Shifted):
             depth, inner = depth + 1, inner.base
         if depth > 16:
             raise Refused("a student was shifted too often")
-        self._keep(message.number, Shifted(base, requests.number(message.fields, "bias", -1e3, 1e3)))
+        self._shelf.keep(message.number, Shifted(base, requests.number(message.fields, "bias", -1e3, 1e3)))
 
     def _on_untrained(self, message: Message) -> None:
         template, swap = self._template(message.fields)
         self._require_prior(template)
-        self._keep(message.number, Untrained(template, swap))
+        self._shelf.keep(message.number, Untrained(template, swap))
 
     def _on_ensemble(self, message: Message) -> None:
         numbers, weights = message.fields.get("students"), message.fields.get("weights")
@@ -262,18 +253,18 @@ class Conversation:
             raise Refused(f"an ensemble has 1 to {MAX_ENSEMBLE} members")
         if len(weights) != len(numbers):
             raise Refused(f"{len(weights)} weights for {len(numbers)} members")
-        members = tuple(self._student(one) for one in numbers)
+        own = tuple(self._shelf.get(one) for one in numbers)
         values = tuple(requests.number({"weight": weight}, "weight", 0, 1e6) for weight in weights)
-        if any(_members(member) > 1 for member in members):
+        if any(members(member) > 1 for member in own):
             raise Refused("an ensemble can't be a member of another")
         if sum(values) <= 0:
             raise Refused("an ensemble's weights must not all be zero")
-        self._keep(message.number, Ensemble(members, values))
+        self._shelf.keep(message.number, Ensemble(own, values))
 
     def _on_session_open(self, message: Message) -> None:
         if len(self._sessions) >= MAX_SESSIONS:
             raise Refused(f"{MAX_SESSIONS} open sessions are the most")
-        start = self._student(message.fields.get("start"), optional=True)
+        start = self._shelf.get(message.fields.get("start"), optional=True)
         if start is not None and not isinstance(start, Trained):
             raise Refused("a session starts from a trained student")
         model = start.model if start is not None else self._trainer.default(self._student_kind(message.fields))
@@ -315,7 +306,9 @@ class Conversation:
 
     def _on_session_student(self, message: Message) -> None:
         session = self._session(message)
-        self._keep(message.number, Trained(session.model, {name: value.clone() for name, value in session.parameters.items()}))
+        self._shelf.keep(
+            message.number, Trained(session.model, {name: value.clone() for name, value in session.parameters.items()})
+        )
         self._send(Message("student", message.number))
 
     def _on_session_close(self, message: Message) -> None:
@@ -331,25 +324,25 @@ class Conversation:
         if self.trial.purpose == EXPLORE and reason == "contract":  # it made no student: nobody asked for one
             self._end(output=_output(message))
             return
-        self.fail(reason, _words(text), _output(message))
+        self.fail(reason, words(text), _output(message))
 
     def _on_done(self, message: Message) -> None:
         self._told_history(message)
         number = message.fields.get("student")
-        if type(number) is not int or number not in self._students:
+        student = self._shelf.find(number)
+        if student is None:
             self.fail("contract", "recipe() returned a student that it never made")
             return
         if self.trial.purpose not in (SCORE, SEALED):
             self._end(output=_output(message))
             return
-        student = self._students[number]
         fitness = self._trainer.probabilities(student, self.trial.split)
         pool = self._trainer.probabilities(student, "train")
         if not (np.isfinite(fitness).all() and np.isfinite(pool).all()):
             self.fail("diverged", "the student's predictions are NaN or infinite; lower the learning rate", _output(message))
             return
         self.student = student
-        self._end(fitness=fitness, pool=pool[:, 1], members=_members(student), output=_output(message))
+        self._end(fitness=fitness, pool=pool[:, 1], members=members(student), output=_output(message))
 
     def _end(self, **found) -> None:
         self.close()
@@ -370,13 +363,6 @@ class Conversation:
         size = int(requests.number(fields, "hidden_size", 0, requests.MAX_HIDDEN_SIZE, whole=True))
         return self._trainer.head(layers, size, requests.flag(fields, "standardise"))
 
-    def _student(self, number: object, optional: bool = False) -> Student | None:
-        if number is None and optional:
-            return None
-        if type(number) is not int or number not in self._students:
-            raise Refused("that is not a student of this trial")
-        return self._students[number]
-
     def _session(self, message: Message) -> Session:
         number = message.fields.get("session")
         session = self._sessions.get(number) if type(number) is int else None
@@ -392,29 +378,9 @@ class Conversation:
         if not self._trainer.states.has_prior(template):
             raise Refused("this strong model, or this template, has no zero-shot prior; see task.has_prior", "NotAvailable")
 
-    def _keep(self, number: int, student: Student) -> None:
-        if len(self._students) >= MAX_STUDENTS:
-            raise ProtocolBreach(f"more than {MAX_STUDENTS} students in one trial")
-        if isinstance(student, Trained):
-            self._parameter_bytes += sum(value.numel() * value.element_size() for value in student.parameters.values())
-            if self._parameter_bytes > MAX_PARAMETER_BYTES:
-                raise ProtocolBreach(f"students of more than {MAX_PARAMETER_BYTES >> 30} GiB in one trial")
-        self._students[number] = student
-
 
 def _output(message: Message) -> str:
-    return _words(message.fields.get("output", ""), MAX_OUTPUT)
-
-
-def _words(said: object, most: int = MAX_WORDS) -> str:
-    """What a recipe said, as text of bounded length that UTF-8 can hold."""
-    return str(said)[:most].encode("utf-8", "replace").decode("utf-8")
-
-
-def _members(student: Student) -> int:
-    while isinstance(student, Shifted):
-        student = student.base
-    return len(student.members) if isinstance(student, Ensemble) else 1
+    return words(message.fields.get("output", ""), MAX_OUTPUT)
 
 
 VERBS = frozenset(

@@ -18,12 +18,24 @@ MAX_HIDDEN_SIZE = 1024
 MAX_LAYERS = 8
 
 
+MAX_WORDS = 2_000
+
+
+class ProtocolBreach(Exception):
+    """A message that the contract's own client would never send: the trial is over."""
+
+
 class Refused(Exception):
     """A request that breaks the contract. `kind` names the recipe-side error class."""
 
     def __init__(self, message: str, kind: str = "InvalidRequest") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def words(said: object, most: int = MAX_WORDS) -> str:
+    """What a recipe said, as text of bounded length that UTF-8 can hold."""
+    return str(said)[:most].encode("utf-8", "replace").decode("utf-8")
 
 
 def number(fields: Mapping, name: str, low: float, high: float, default: float | None = None, whole: bool = False) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evo_aar.cli.options import Device, Run, Runs
+from evo_aar.cli.options import Device, Run, Runs, Unsandboxed
 
 
 def export(
@@ -17,6 +17,7 @@ def export(
     individual: Annotated[str | None, typer.Option(help="An individual's id, such as g002-i3-c01.", show_default=False)] = None,
     runs: Runs = Path("runs"),
     device: Device = "cpu",
+    unsandboxed: Unsandboxed = False,
 ) -> None:
     """Export a recipe with its trained students, a card, its lineage and its metrics.
 
@@ -27,12 +28,14 @@ def export(
     from evo_aar.errors import UsageError
     from evo_aar.export import bundle
     from evo_aar.runs import opened
+    from evo_aar.sandbox import level_for
 
     if best == (individual is not None):
         raise UsageError("export: give either --best or --individual ID.")
     with opened(runs, run) as (store, settings):
         chosen = bundle.best(store) if best else store.individuals.get(individual)
-        same = bundle.export(store, settings, chosen, output, device=device, console=tables.notices())
+        level = level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
+        same = bundle.export(store, settings, chosen, output, device=device, level=level, console=tables.notices())
         if not same:
             tables.notices().print(
                 "the students differ from the search's in their last digits: the device or a version is another one"

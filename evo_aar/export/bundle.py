@@ -26,6 +26,7 @@ from rich.console import Console
 
 from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator, Result
+from evaluator.sandbox.levels import Level
 from evaluator.trial import Trial as Request
 from evo_aar import tables
 from evo_aar.audits import Auditor, failures, quarantined
@@ -69,17 +70,25 @@ def best(store: Store) -> Individual:
 
 
 def export(
-    store: Store, settings: SearchSettings, individual: Individual, output: Path, *, device: str = "cpu", console: Console
+    store: Store,
+    settings: SearchSettings,
+    individual: Individual,
+    output: Path,
+    *,
+    device: str = "cpu",
+    level: Level | None = None,
+    console: Console,
 ) -> bool:
     """Train the individual's students again and write its folder. Returns whether every trial came out as the search has it on record.
 
+    `level`: of the sandbox that it is trained in; None for the best that this machine has.
     Raises `UsageError` where the individual has no student, or `output` has something in it already or can't be written.
     """
     seeds = search_seeds(settings.seed, settings.seeds)
     testbed = store.facts["testbed_hash"]
     recorded = [trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds]
     _require_students(individual, recorded, seeds)
-    setup = Setup(settings.testbed, settings.strong, settings.weak, settings.student, device=device)
+    setup = Setup(settings.testbed, settings.strong, settings.weak, settings.student, device=device, level=level)
     with _draft(output) as draft, setup.evaluator(console) as evaluator:
         if evaluator.testbed.content_hash != testbed:
             raise UsageError(
@@ -194,6 +203,7 @@ def _metrics(
         "student": evaluator.kind,
         "split": "fitness",
         "sandbox": described(level_of(store)),
+        "sandbox_of_this_export": described(evaluator.settings.level),
         "pgr": _as_json(Fitness.of(recorded), seeds),
         "final_pgr": fitness(individual.source_hash, final),
         "vanilla_pgr": fitness(vanilla, seeds),

@@ -70,7 +70,7 @@ def _baselines(metrics: dict) -> str:
     return (
         f"Accuracies on the fitness split: weak model {number(base['weak_accuracy'])}, ceiling {ceiling} "
         f"({base['ceiling_seeds']} seeds), majority class {number(base['majority_accuracy'])}. "
-        f"The search's recipes ran in the sandbox at {metrics['sandbox']}. "
+        f"The search's recipes ran in the sandbox at {metrics['sandbox']}; these students' at {metrics['sandbox_of_this_export']}. "
         f"Testbed {escaped(metrics['testbed'])}, content hash `{metrics['testbed_hash']}`, student `{metrics['student']}`."
     )
 
