@@ -17,7 +17,7 @@ from population.tables.generations import Fate
 from population.tables.integrity import Audit, Review
 
 # The fate that tells most: these, wherever and whenever they came, then what happened last.
-_FINAL_FATES = ("crowned", "quarantined", "failed", "duplicate")
+_FINAL_FATES = ("quarantined", "crowned", "failed", "duplicate")
 _FATES = ("elite", "survived", "died", "flagged")
 _HISTORY = "history.json"
 _HISTORY_COLUMNS = ("step", "loss", "gradient_norm", "agreement")
