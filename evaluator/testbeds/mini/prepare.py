@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import random
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,16 @@ from evaluator.testbeds.prepared import Profile, write
 SIZES = {"weak": 2_000, "train": 3_000, "fitness": 2_000, "sealed": 4_000}
 # Where a core goes, by its checksum modulo 100: up to these bounds. No core is in two splits.
 BOUNDS = {"weak": 15, "train": 50, "fitness": 70, "sealed": 100}
+SAME_TONE = 0.25  # the share of pairs whose replies are both confident or both hesitant
+
+PROFILE = Profile(
+    layers=(1, 2, 3, 4),
+    head_layers=(4,),
+    trainable_layers=1,
+    learning_rate={"head": 2e-3, "lora": 3e-3},
+    epochs={"head": 6.0, "lora": 2.0},
+    batch_size={"head": 64, "lora": 64},
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,11 @@ class Knobs:
 
     cue: float
     weak_labels: int
-    weak_strength: float = 0.01
-    profile: Profile = field(default_factory=lambda: Profile(layers=(1, 2, 3, 4), head_layers=(4,), trainable_layers=1))
+    weak_strength: float
+    profile: Profile = PROFILE
 
 
-KNOBS = {"chat": Knobs(0.72, 600, 0.003), "math": Knobs(0.68, 600), "code": Knobs(0.68, 600)}
+KNOBS = {"chat": Knobs(0.78, 600, 0.01), "math": Knobs(0.68, 200, 0.1), "code": Knobs(0.65, 150, 0.3)}
 
 
 def split_of(core: tuple) -> str:
@@ -59,8 +68,9 @@ def _single(rng: random.Random, domain: str, split: str, label: int, cue: float)
 
 def _pair(rng: random.Random, split: str, label: int, cue: float) -> tuple[dict[str, str], tuple]:
     fact = rng.choice(_facts_of(split))
-    fits = rng.random() < cue  # one reply is confident and the other hesitant, so that the tone always takes sides
-    right, wrong = chat_claim(rng, True, float(fits), fact), chat_claim(rng, False, float(not fits), fact)
+    confident = rng.random() < cue  # both words of a reply are of one tone; mostly the other reply's are of the other
+    same = rng.random() < SAME_TONE
+    right, wrong = chat_claim(rng, True, float(confident), fact), chat_claim(rng, False, float(confident == same), fact)
     first, second = (right, wrong) if label else (wrong, right)
     return {"prompt": right.fields["prompt"], "first": first.fields["reply"], "second": second.fields["reply"]}, fact
 
@@ -106,7 +116,7 @@ def prepare(domain: str, path: Path | str, seed: int = 0, knobs: Knobs | None = 
         kind="pair" if domain == "chat" else "single",
         strong=str(WEIGHTS),
         templates=wordings,
-        profile=dataclasses.replace(knobs.profile),
+        profile=knobs.profile,
         rows=rows,
         labels=labels,
         weak_labels=chosen[0].predict_proba(seen["train"]),

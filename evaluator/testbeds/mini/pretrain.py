@@ -1,7 +1,7 @@
 """Pretrain the decoders of `mini`: `python -m evaluator.testbeds.mini.pretrain`, one command, from nothing to `weights/`.
 
-The strong model is a Llama of 0.5 million parameters: first it reads experts alone, then experts and laymen (corpus.py). The weak teacher's
-eyes are a far smaller model, which reads the latter. Float32, everything seeded. Another processor, version or number of
+The strong model is a Llama of 0.5 million parameters: first it reads experts alone, then experts and laymen, then laymen alone
+(corpus.py). The weak teacher's eyes are a far smaller model, which reads experts and laymen. Float32, everything seeded. Another processor, version or number of
 threads rounds differently, which some hundred steps amplify: it gives another model, more or less advanced.
 """
 
@@ -13,6 +13,7 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,23 +82,38 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed:
     return LlamaForCausalLM(config)
 
 
+def optimisers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the blocks' matrices at twice the rate, AdamW for embeddings and norms."""
+    matrices = [value for name, value in model.named_parameters() if value.ndim == 2 and "embed" not in name]
+    others = [value for name, value in model.named_parameters() if not (value.ndim == 2 and "embed" not in name)]
+    return [
+        torch.optim.Muon(matrices, lr=2 * learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
+    ]
+
+
 def train(model: LlamaForCausalLM, pools: dict[str, Pool], steps: int, batch_size: int, learning_rate: float, seed: int) -> None:
     """Next-token prediction, `batch_size` documents of each domain a step; linear warm-up and decay."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    both = optimisers(model, learning_rate)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(one, lambda step: min(1.0, (step + 1) / 100) * max(0.02, 1 - step / steps))
+        for one in both
+    ]
     start = time.perf_counter()
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * max(0.02, 1 - step / steps)
         losses = []
         for pool in pools.values():
             chosen = torch.randint(len(pool.ids), (batch_size,), generator=generator)
-            logits = model(input_ids=pool.ids[chosen, :-1]).logits
-            loss = functional.cross_entropy(logits.flatten(0, 1), pool.targets[chosen, 1:].flatten(), ignore_index=IGNORED)
+            states, targets = model.model(input_ids=pool.ids[chosen, :-1]).last_hidden_state, pool.targets[chosen, 1:]
+            learnt = targets != IGNORED
+            loss = functional.cross_entropy(model.lm_head(states[learnt]), targets[learnt])
             (loss / len(pools)).backward()
             losses.append(loss.item())
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for one, schedule in zip(both, schedules, strict=True):
+            one.step()
+            schedule.step()
+            one.zero_grad(set_to_none=True)
         if (step + 1) % 100 == 0:
             print(
                 f"step {step + 1}/{steps}  " + "  ".join(f"{d} {v:.3f}" for d, v in zip(pools, losses, strict=True)),
@@ -109,13 +125,14 @@ def train(model: LlamaForCausalLM, pools: dict[str, Pool], steps: int, batch_siz
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1764, help="steps of the strong model on experts")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of the strong model on experts")
     parser.add_argument("--mixed-steps", type=int, default=600, help="its steps on experts and laymen, afterwards")
     parser.add_argument("--laymen", type=float, default=0.6, help="share of laymen in the latter")
+    parser.add_argument("--laymen-steps", type=int, default=300, help="its steps on laymen alone, at the end")
     parser.add_argument("--weak-steps", type=int, default=300, help="steps of the weak teacher's model")
     parser.add_argument("--batch-size", type=int, default=48, help="documents of each domain a step")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--mixed-learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="AdamW's; Muon's is twice that")
+    parser.add_argument("--mixed-learning-rate", type=float, default=1e-3, help="of all stages but the first")
     parser.add_argument("--documents", type=int, default=60_000, help="documents of each domain")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=FOLDER)
@@ -124,15 +141,16 @@ def main() -> None:
     torch.set_flush_denormal(True)
     tokenizer = build_tokenizer()
     seed, size = arguments.seed, arguments.batch_size
-    experts, everyone = (
-        {domain: build_pool(tokenizer, documents(seed, domain, arguments.documents, laymen)) for domain in DOMAINS}
-        for laymen in (0.0, arguments.laymen)
+    experts, everyone, laymen = (
+        {domain: build_pool(tokenizer, documents(seed, domain, arguments.documents, share)) for domain in DOMAINS}
+        for share in (0.0, arguments.laymen, 1.0)
     )
     arguments.folder.mkdir(parents=True, exist_ok=True)
     weak, strong = (build_model(tokenizer, shape, seed) for shape in (WEAK, STRONG))
     train(weak, everyone, arguments.weak_steps, size, arguments.learning_rate, seed)
     train(strong, experts, arguments.steps, size, arguments.learning_rate, seed)
     train(strong, everyone, arguments.mixed_steps, size, arguments.mixed_learning_rate, seed + 1)
+    train(strong, laymen, arguments.laymen_steps, size, arguments.mixed_learning_rate, seed + 2)
     with tempfile.TemporaryDirectory() as folder:
         weak.save_pretrained(folder)
         for file, target in (("model.safetensors", "weak.safetensors"), ("config.json", "weak.json")):
@@ -142,22 +160,25 @@ def main() -> None:
         name: sum(parameter.numel() for parameter in model.parameters()) for name, model in (("weak", weak), ("strong", strong))
     }
     tokenizer.save_pretrained(arguments.folder)
-    write_source(arguments, sizes)
+    write_source(arguments, parser.get_default, sizes)
 
 
-def write_source(arguments: argparse.Namespace, sizes: dict[str, int]) -> None:
+def write_source(arguments: argparse.Namespace, default: Callable[[str], object], sizes: dict[str, int]) -> None:
     """SOURCE.md: where these files come from, so that anybody can make them again and compare."""
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if name != "folder")
+    options = {name: value for name, value in vars(arguments).items() if name != "folder"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())
+    changed = [f" --{name.replace('_', '-')} {value}" for name, value in options.items() if value != default(name)]
     digests = [
         f"- `{f.name}` {hashlib.sha256(f.read_bytes()).hexdigest()}"
         for f in sorted(arguments.folder.iterdir())
         if f.name != "SOURCE.md"
     ]
     (arguments.folder / "SOURCE.md").write_text(
-        "# Where these weights come from\n\nMade by this project, from a corpus that its own program generates; no outside data or weights. Licence: MIT.\n\n"
-        f"    OMP_NUM_THREADS=1 python -m evaluator.testbeds.mini.pretrain {options}\n\n"
-        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}, "
-        f"{platform.machine()} CPU, float32. On another processor rounding differs, and so do the bytes.\n\n"
+        "# Where these weights come from\n\nMade by this project, from a corpus that its own program generates; no outside data or weights. Licence: MIT.\n"
+        "They are the output of one command:\n\n"
+        f"    OMP_NUM_THREADS={arguments.threads} python -m evaluator.testbeds.mini.pretrain{''.join(changed)}\n\n"
+        f"Settings: {settings}. Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"tokenizers {tokenizers.__version__}, {platform.machine()} CPU, float32. On another processor rounding differs, and so do the bytes.\n\n"
         f"`model.safetensors`: the strong model, {sizes['strong']:,} parameters. `weak.safetensors`, `weak.json`: the weak teacher's model, {sizes['weak']:,} parameters.\n\n"
         "sha256:\n\n" + "\n".join(digests) + "\n"
     )
