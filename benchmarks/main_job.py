@@ -1,19 +1,17 @@
 """Where the wall time of the main job goes: `evo-aar evolve` with its defaults, and how it compares with another version.
 
     python benchmarks/main_job.py [--chart docs/images/main-job.svg] [--write docs/FILE.md] [evolve's own options]
-    python benchmarks/main_job.py --against PYTHON [--repeats 1] [evolve's own options]
+    python benchmarks/main_job.py --against PYTHON [--chart FILE.svg] [evolve's own options]
 
 The first runs a search and prints a table of its time by part; the workers' time is told apart as they report it (`evaluator.work`). The second runs
-this version and another one, installed in the environment of another PYTHON, in turns, each in fresh processes on caches of its own, and prints wall and CPU time, trials and the best.
+this version and another one, installed in the environment of another PYTHON, at once, each on an empty cache of its own, and prints wall and CPU time, trials and
+the best, and this one's table.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -144,41 +142,36 @@ def chart(seconds: dict[str, float], path: Path) -> None:
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
-def compare(other: Path, arguments: list[str], repeats: int) -> list[str]:
-    """Both versions in turns."""
-    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    facts: dict[str, tuple[int, str]] = {}
+def compare(other: Path, arguments: list[str], chart_path: Path | None) -> list[str]:
+    """Both versions at once, so that whatever else the machine does slows them alike; and where this one's time went."""
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as name:
-        for repeat in range(repeats):
-            for version, python in (("other", str(other)), ("this", sys.executable)):
-                folder = Path(name) / version
-                shutil.rmtree(folder / "runs", ignore_errors=True)
-                folder.mkdir(exist_ok=True)
-                environment = os.environ | {"EVO_AAR_CACHE": str(folder / "cache")}
-                if not repeat:  # testbed and hidden states are not what is compared
-                    subprocess.run(
-                        [python, *COMMAND, "--generations", "0", "--runs", "warm", *arguments], cwd=folder, env=environment, check=True,
-                        stdout=subprocess.DEVNULL,
-                    )  # fmt: skip
-                before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-                done = subprocess.run(
-                    [python, *COMMAND, "--runs", "runs", "--run", "job", *arguments], cwd=folder, env=environment, check=True,
-                    capture_output=True, text=True,
-                )  # fmt: skip
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-                times[version].append((time.perf_counter() - start, cpu))
-                facts[version] = (_trials(folder / "runs" / "job" / "search.sqlite"), _best(done.stdout))
-    lines = ["| version | wall, s | CPU, s | trials | best evolved child |", "| --- | --- | --- | --- | --- |"]
-    middle = {version: [statistics.median(column) for column in zip(*some, strict=True)] for version, some in times.items()}
-    for version, (trials, best) in facts.items():
-        lines.append(f"| {version} | {middle[version][0]:.0f} | {middle[version][1]:.0f} | {trials} | {best} |")
-    wall, cpu = (middle["this"][clock] / middle["other"][clock] for clock in (0, 1))
-    return [
-        *lines,
-        "",
-        f"This version's time as a share of the other's: wall {wall:.2f}, CPU {cpu:.2f}; {repeats} interleaved repeats.",
-    ]
+        folders = {version: Path(name) / version for version in ("other", "this")}
+        parts = Path(name) / "parts.md"
+        own = [sys.executable, str(Path(__file__).resolve()), "--write", str(parts), "--keep", "runs", *arguments]
+        own += ["--chart", str(chart_path.resolve())] if chart_path else []
+        commands = {"other": [str(other), *COMMAND, "--runs", "runs", "--run", "job", *arguments], "this": own}
+        running, lines = {}, ["| version | wall, s | CPU, s | trials | best evolved child |", "| --- | --- | --- | --- | --- |"]
+        begun = time.perf_counter()
+        for version, command in commands.items():
+            folder = folders[version]
+            folder.mkdir()
+            environment = os.environ | {"EVO_AAR_CACHE": str(folder / "cache")}
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=open(folder / "printed", "w"))  # noqa: SIM115
+            running[process.pid] = version
+        spent = {}
+        while running:
+            pid, status, used = os.wait4(-1, 0)
+            version = running.pop(pid)
+            if status:
+                raise SystemExit(f"{version} ended with status {os.waitstatus_to_exitcode(status)}; its message stands above.")
+            spent[version] = (time.perf_counter() - begun, used.ru_utime + used.ru_stime)
+        for version, (wall, cpu) in spent.items():
+            trials = _trials(folders[version] / "runs" / "job" / "search.sqlite")
+            best = _best((folders[version] / "printed").read_text())
+            lines.append(f"| {version} | {wall:.0f} | {cpu:.0f} | {trials} | {best} |")
+        wall, cpu = (spent["this"][clock] / spent["other"][clock] for clock in (0, 1))
+        lines += ["", f"This version's time as a share of the other's: wall {wall:.2f}, CPU {cpu:.2f}.", ""]
+        return lines + parts.read_text().splitlines()[2:]
 
 
 def _trials(path: Path) -> int:
@@ -198,13 +191,13 @@ def main() -> None:
     parser.add_argument("--chart", type=Path, help="write a stacked bar chart to this .svg file")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     parser.add_argument("--against", type=Path, help="the interpreter of another version's environment")
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help=argparse.SUPPRESS)
     options, arguments = parser.parse_known_args()
     if options.against:
-        lines = compare(options.against, arguments, options.repeats)
+        lines = compare(options.against, arguments, options.chart)
     else:
         with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as runs:
-            seconds = profile(["--runs", runs, *arguments])
+            seconds = profile(["--runs", str(options.keep or runs), "--run", "job", *arguments])
         lines = table(seconds)
         if options.chart:
             chart(seconds, options.chart)

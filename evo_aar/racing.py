@@ -1,9 +1,9 @@
-"""Racing: a child that can't win a place on its island is not tried on all seeds.
+"""Racing: a child that is clearly behind is not tried on all seeds.
 
-Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, as in successive
-halving (Jamieson and Talwalkar 2016), until all seeds are spent. A child leaves the race when its island is full and every one of
-the incumbents is ahead of it by a one-sided test on differences paired by seed, as in Maron and Moore's races (1994) and in F-Race, where
-seeds are blocks (Birattari et al. 2002). So what leaves is what would hardly have lived.
+Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, until all seeds are spent.
+The better half of an island's children always goes on, as in successive halving (Jamieson and Talwalkar 2016); of the others, those leave that
+are behind the island's best incumbent by a one-sided test on differences paired by seed, as in Maron and Moore's races (1994) and in F-Race,
+where seeds are blocks (Birattari et al. 2002).
 
 Who leaves is a function of trials on record, of incumbents and seeds: not of which trial ended first.
 """
@@ -51,31 +51,43 @@ def paired_deviation(groups: Iterable[Sequence[Trial]], seeds: Sequence[int]) ->
 
 
 class Race:
-    """One generation's race. `incumbents`: by island, the trials of each recipe that lives there; `places`: how many can live."""
+    """One generation's race. `incumbents`: by island, the trials of each recipe that lives there, all on all `seeds`."""
 
-    def __init__(self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], places: int, seeds: Sequence[int]) -> None:
-        self._incumbents = {island: list(groups) for island, groups in incumbents.items()}
-        self._places = places
+    def __init__(self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], seeds: Sequence[int]) -> None:
         self._seeds = list(seeds)
-        self._deviation = paired_deviation((one for groups in self._incumbents.values() for one in groups), seeds)
+        self._deviation = paired_deviation((one for groups in incumbents.values() for one in groups), seeds)
+        self._best = {
+            island: max(groups, key=lambda one: _mean(one, self._seeds)) for island, groups in incumbents.items() if groups
+        }
 
     def run(self, trials: Trials, candidates: Iterable[Candidate]) -> None:
-        """Try the candidates, rung by rung; who has failed or is hopelessly behind is tried no further."""
+        """Try the candidates, rung by rung; who has failed, or has left, is tried no further."""
         running = list(candidates)
         for count in rungs(len(self._seeds)):
             trials.ensure(running, self._seeds[:count])
-            running = [one for one in running if self.stays(one.island, trials.of(one.source_hash), count)]
+            stays = self.stay([(one.island, trials.of(one.source_hash)) for one in running], count)
+            running = [one for one, stay in zip(running, stays, strict=True) if stay]
 
-    def stays(self, island: int, trials: Iterable[Trial], count: int) -> bool:
-        """Whether a child with these trials is still in the race after the first `count` seeds."""
-        own = [trial for trial in trials if trial.seed in self._seeds[:count]]
-        if not all(trial.ok for trial in own):
+    def stay(self, children: Sequence[tuple[int, Iterable[Trial]]], count: int) -> list[bool]:
+        """Whether each child, given by its island and its trials, is still in the race after the first `count` seeds."""
+        first = set(self._seeds[:count])
+        own = [[trial for trial in trials if trial.seed in first] for _, trials in children]
+        sound = [all(trial.ok for trial in trials) for trials in own]
+        stays = list(sound)
+        for island in {island for island, _ in children}:
+            places = [place for place, (home, _) in enumerate(children) if home == island and sound[place]]
+            ranked = sorted(places, key=lambda place: -_mean(own[place], self._seeds))  # of equals the earlier
+            for place in ranked[(len(ranked) + 1) // 2 :]:
+                stays[place] = not self._behind(island, own[place])
+        return stays
+
+    def _behind(self, island: int, own: Sequence[Trial]) -> bool:
+        if self._deviation is None or island not in self._best:
             return False
-        incumbents = self._incumbents.get(island, [])
-        if self._deviation is None or len(incumbents) < self._places:
-            return True
-        return not all(self._behind(own, one) for one in incumbents)
-
-    def _behind(self, own: Sequence[Trial], incumbent: Sequence[Trial]) -> bool:
-        difference = paired_difference(own, incumbent)
+        difference = paired_difference(own, self._best[island])
         return bool(difference.pairs) and difference.mean < -CRITICAL * self._deviation / math.sqrt(difference.pairs)
+
+
+def _mean(trials: Iterable[Trial], seeds: Sequence[int]) -> float:
+    scores = [trial.pgr for trial in trials if trial.ok and trial.seed in seeds]
+    return math.fsum(scores) / len(scores) if scores else -math.inf

@@ -46,7 +46,10 @@ def evolve(
     generations: Annotated[int, typer.Option(help="Generations after the seed recipes.")] = DEFAULTS.generations,
     seeds: Annotated[int, typer.Option(help="Trials of a recipe, paired by seed across recipes.")] = DEFAULTS.seeds,
     race: Annotated[
-        bool, typer.Option(help="Spare children the rest of their seeds once every incumbent of a full island is ahead of them.")
+        bool,
+        typer.Option(
+            help="Spare the weaker half of an island's children the rest of their seeds where they are clearly behind its best."
+        ),
     ] = DEFAULTS.race,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds on which the finalists are compared.")] = DEFAULTS.final_seeds,
     audit_seeds: Annotated[
