@@ -15,8 +15,10 @@ class SearchSettings:
     """Everything that the outcome of a search is a function of, given its testbed.
 
     `population`: how many individuals live on an island; `children`: how many are born there in a generation; `seeds`: trials per
-    recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are
-    compared; `audit_seeds`: trials in each world in which who is to be crowned is audited, 0 for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and never selected on.
+    recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between
+    migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are compared; `audit_seeds`: trials in each world in which
+    who is to be crowned is audited, 0 for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and
+    never selected on.
 
     `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and models.
     For agents: `models` by name, `prices` in dollars a million tokens by model (see `evo_aar.operators.agents.prices`), `tries`:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.budgets import Budgets
-from evo_aar.cli.options import Device, Run, Runs, Strong, Student, Unsandboxed, Weak
+from evo_aar.cli.options import Device, Price, Prices, Run, Runs, Strong, Student, Unsandboxed, Weak
 from evo_aar.places import default_workers
 from evo_aar.settings import SearchSettings
 
@@ -75,15 +75,8 @@ def evolve(
     ] = DEFAULTS.tries,
     turns: Annotated[int, typer.Option(help="Replies of a model for one child.")] = DEFAULTS.turns,
     reply_tokens: Annotated[int, typer.Option(help="The longest reply of a model, in tokens.")] = DEFAULTS.reply_tokens,
-    price: Annotated[
-        list[str],
-        typer.Option(
-            help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ."
-        ),
-    ] = [],  # noqa: B006 - typer copies it
-    prices: Annotated[
-        Path | None, typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False)
-    ] = None,
+    price: Price = [],  # noqa: B006 - typer copies it
+    prices: Prices = None,
     also: Annotated[
         str, typer.Option(help="Testbeds, by comma, on which each generation's elites are evaluated too; never selected on.")
     ] = "",

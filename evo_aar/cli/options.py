@@ -27,3 +27,10 @@ Unsandboxed = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Run = Annotated[str, typer.Argument(help="The run's name.", metavar="RUN", show_default=False)]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.", envvar="EVO_AAR_RUNS")]
+Price = Annotated[
+    list[str],
+    typer.Option(
+        help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ."
+    ),
+]
+Prices = Annotated[Path | None, typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False)]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.evolve import MODELS
-from evo_aar.cli.options import Runs
+from evo_aar.cli.options import Price, Prices, Runs
 
 
 def propose(
@@ -19,21 +19,14 @@ def propose(
     ] = None,
     verb: Annotated[str, typer.Option(help="mutation, crossover or draft.")] = "mutation",
     model: Annotated[str, typer.Option(help="The model that would be asked.")] = MODELS[0],
-    price: Annotated[
-        list[str],
-        typer.Option(
-            help="A model's price, dollars a million tokens: MODEL=INPUT/OUTPUT, or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ."
-        ),
-    ] = [],  # noqa: B006 - typer copies it
-    prices: Annotated[
-        Path | None, typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False)
-    ] = None,
+    price: Price = [],  # noqa: B006 - typer copies it
+    prices: Prices = None,
     runs: Runs = Path("runs"),
 ) -> None:
     """Print what an agent of an island would be sent, its tools, and an estimate of the price of a child."""
     from evo_aar.errors import UsageError
+    from evo_aar.operators.agents import prices as table
     from evo_aar.operators.agents.preview import VERBS, estimate, preview
-    from evo_aar.operators.agents.prices import Price, price_table
     from evo_aar.tables import output, plain
 
     if not dry_run:
@@ -42,7 +35,7 @@ def propose(
         )
     if verb not in VERBS:
         raise UsageError(f"--verb {verb}: {', '.join(VERBS)}.")
-    cost = Price.of(price_table([model], prices, price)[model])
+    cost = table.Price.of(table.price_table([model], prices, price)[model])
     opening = preview(runs, run, island, verb, model)
     console = output()
     for title, text in (
