@@ -141,7 +141,8 @@ async def recipe(task):
 
 def test_an_ensemble_that_lives_on_being_many_is_flagged(tmp_path, cache):
     """Where one training is too short, eight are better than one, and eight ceilings than one ceiling."""
-    evaluator = Evaluator(small_testbed(tmp_path / "short"), cache=cache, spool=tmp_path / "spool")
+    short = replace(PROFILE, epochs={**PROFILE.epochs, "head": 3.0}, hidden_size=8)
+    evaluator = Evaluator(small_testbed(tmp_path / "short", profile=short), cache=cache, spool=tmp_path / "spool")
     results = list(evaluator.evaluate([Trial(EIGHT, seed) for seed in range(SEEDS)]))
     assert {one.outcome.members for one in results} == {8}
     ceilings, points = evaluator.ensemble_accuracies(8), evaluator.baselines

@@ -134,7 +134,7 @@ def test_a_trial_has_one_outcome(store, other):
 
 def test_the_file_itself_refuses_a_score_for_a_failure(store):
     store.trials.record(a_trial())
-    columns = "source_hash, testbed, fidelity, tokens, seconds, history, at, checksum"
+    columns = "source_hash, testbed, fidelity, tokens, seconds, history, members, at, checksum"
     for status, reason, accuracy, pgr in (
         ("failed", "'crash'", 0.0, "NULL"),
         ("failed", "NULL", "NULL", "NULL"),

@@ -77,6 +77,6 @@ SCORES = [
 ]  # fmt: skip
 
 NEIGHBOURS = [
-    Attack("a sibling's scratch", "found = []\nfor base in ('..', '/scratch', os.path.dirname(os.getcwd())):\n    for n in range(48):\n        place = f'{base}/{n}/mine'\n        if os.path.realpath(place) != os.path.realpath('mine'):\n            found.append(attempt(read, place)); attempt(lambda: open(place, 'w').write('changed'))\ntell(found)", every(kept, harmless, without("DECOY")), True),
+    Attack("a sibling's scratch", "found = []\nfor base in ('..', '/scratch', os.path.dirname(os.getcwd())):\n    for n in range(48):\n        place = f'{base}/{n}/mine'\n        if os.path.realpath(place) != os.path.realpath('mine'):\n            found.append(attempt(read, place)); attempt(lambda: open(place, 'w').write('changed'))\ntell(found)", every(kept, harmless, without("DECOY"))),
     Attack("a list of the siblings' folders", "tell(attempt(os.listdir, '..'), attempt(os.listdir, '/scratch'))", without("['")),
 ]  # fmt: skip
