@@ -20,7 +20,7 @@ from scipy import stats
 
 from evaluator.ladder import Ladder
 
-PASS, FLAG, FAIL = VERDICTS = ("pass", "flag", "fail")
+PASS, FLAG, FAIL = "pass", "flag", "fail"
 ALPHA = 0.01
 ENSEMBLE_SHARE = 0.1
 LEAST_DEVIATION = 1e-6
@@ -94,8 +94,3 @@ def corrected(verdicts: Sequence[Verdict], worst: dict[str, str]) -> list[Verdic
         else one
         for one in verdicts
     ]
-
-
-def overall(verdicts: Sequence[Verdict]) -> str:
-    """The worst of them."""
-    return max((one.verdict for one in verdicts), key=VERDICTS.index, default=PASS)

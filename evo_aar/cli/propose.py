@@ -50,7 +50,7 @@ def propose(
         console.print(
             plain(f"{tool['name']}({', '.join(tool['input_schema']['properties'])}): {tool['description']}"), soft_wrap=True
         )
-    console.rule("price")
+    console.rule(f"price, by the table of {table.shipped_date()} where nothing else was given")
     for line in estimate(opening, cost):
         console.print(plain(line), soft_wrap=True)
 
