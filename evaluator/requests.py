@@ -10,7 +10,7 @@ import numpy as np
 from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Student, Trained
-from recipes.contract import LOSSES, SCHEDULES
+from recipes.contract import LOSSES, OPTIMISERS, SCHEDULES
 from recipes.wire import Message
 
 MAX_REPEATS = 64
@@ -162,6 +162,11 @@ def training(
     schedule = fields.get("schedule")
     if schedule not in SCHEDULES:
         raise Refused(f"unknown schedule {schedule!r}; one of {', '.join(SCHEDULES)}")
+    optimiser = fields.get("optimiser")
+    if optimiser not in OPTIMISERS:
+        raise Refused(f"unknown optimiser {optimiser!r}; one of {', '.join(OPTIMISERS)}")
+    if optimiser != "adamw" and fields.get("learning_rate") is None:
+        raise Refused(f"the testbed's learning rate is AdamW's: give {optimiser} a learning_rate of its own")
     kind = model.kind
     return Training(
         model=model,
@@ -174,6 +179,7 @@ def training(
         learning_rate=number(fields, "learning_rate", 0, 10, defaults["learning_rate"][kind]),
         weight_decay=number(fields, "weight_decay", 0, 10, defaults["weight_decay"][kind]),
         clip_norm=number(fields, "clip_norm", 1e-6, 1e6, math.inf),
+        optimiser=optimiser,
         schedule=schedule,
         epochs=number(fields, "epochs", 1e-3, 10_000, defaults["epochs"][kind]),
         batch_size=number(fields, "batch_size", 1, 4096, defaults["batch_size"][kind], whole=True),

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from evaluator.requests import Refused, float_array
-from evaluator.trainer import adamw
 from evaluator.trainer.model import Parameters, StudentModel
+from evaluator.trainer.optimisers import UPDATES
 
 FORWARD_ROWS = 1 << 16
 
@@ -77,7 +77,7 @@ class Session:
         parameters = {name: value.clone() for name, value in self.parameters.items()}  # a student may hold the old ones
         gradients = [self._gradients[name][0].contiguous() for name in parameters]
         steps = [torch.tensor(float(self._steps), device=self._device) for _ in parameters]
-        adamw.update(list(parameters.values()), gradients, *self._moments, steps, learning_rate, weight_decay)
+        UPDATES["adamw"](list(parameters.values()), gradients, *self._moments, steps, learning_rate, weight_decay)
         self.parameters = parameters
         self._gradients = None
 

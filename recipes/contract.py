@@ -38,6 +38,9 @@ LOSSES = {
 SCHEDULES = ("constant", "linear", "cosine")
 """Learning-rate schedules: no decay, linear decay to zero, half a cosine to zero."""
 
+OPTIMISERS = ("adamw", "adam", "sgd", "adagrad")
+"""Optimisers: AdamW, Adam with the decay in the gradient, gradient descent with momentum 0.9, Adagrad; each as in `torch.optim`."""
+
 FAILURES = (
     "syntax",
     "contract",
@@ -225,6 +228,7 @@ class Task:
         epochs: float | None = None,
         batch_size: int | None = None,
         weight_decay: float | None = None,
+        optimiser: str = "adamw",
         clip_norm: float | None = None,
         schedule: str = "linear",
         student: str | None = None,
@@ -236,6 +240,7 @@ class Task:
         `targets`: [m] class numbers or [m, 2] rows that sum to 1, aligned with `rows` ([m] row numbers, repeats allowed; default: all n).
         `weights`: [m] non-negative, scaled to mean 1 by the trainer. `loss`: a name of `LOSSES`, with `loss_options`, or a function
         (see `Loss`). Hyperparameters left at None are the testbed's own, tuned for vanilla fine-tuning. `epochs` may be a fraction.
+        `optimiser`: one of `OPTIMISERS`; others than "adamw" need a `learning_rate` of their own.
         `clip_norm`: scale a step's gradient down to this norm over all parameters where it is longer; None: never.
         `schedule`: one of `SCHEDULES`. `student`: "head" or "lora" (default `task.student`). `start`: begin from a copy of
         that student's weights, with a fresh optimiser. `order`: [m] positions into `rows`, the order in which every epoch visits them
@@ -248,7 +253,7 @@ class Task:
             "hidden_size": None,
             "standardise": True,
         }
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule)
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule)
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
     async def probe(
@@ -266,6 +271,7 @@ class Task:
         epochs: float | None = None,
         batch_size: int | None = None,
         weight_decay: float | None = None,
+        optimiser: str = "adamw",
         clip_norm: float | None = None,
         schedule: str = "linear",
         start: Student | None = None,
@@ -277,7 +283,7 @@ class Task:
         """
         fields = {"student": "head", "start": _number(start), "layers": [int(layer) for layer in layers]}
         fields |= {"hidden_size": int(hidden_size), "standardise": bool(standardise)}
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule)
+        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule)
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
     async def _train(self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss) -> Student:
@@ -339,7 +345,7 @@ class _Opening:
         await self._session.__aexit__(*exception)
 
 
-def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, clip_norm, schedule) -> dict:
+def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule) -> dict:
     def optional(value, kind):
         return None if value is None else kind(value)
 
@@ -350,6 +356,7 @@ def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay
         "epochs": optional(epochs, float),
         "batch_size": optional(batch_size, int),
         "weight_decay": optional(weight_decay, float),
+        "optimiser": str(optimiser),
         "clip_norm": optional(clip_norm, float),
         "schedule": str(schedule),
     }

@@ -101,6 +101,7 @@ def reference() -> str:
         "## Losses",
         _losses(),
         f"Schedules: {', '.join(f'`{name}`' for name in contract.SCHEDULES)}. {documented['SCHEDULES'].split(': ', 1)[1].capitalize()}",
+        f"Optimisers: {', '.join(f'`{name}`' for name in contract.OPTIMISERS)}. {documented['OPTIMISERS'].split(': ', 1)[1]}",
         "## A loss of your own",
         documented["Loss"],
         ast.get_docstring(classes["Batch"]),

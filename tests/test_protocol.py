@@ -177,11 +177,11 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 NAMES = (
-    "student", "start", "layers", "layer", "template", "swap", "hidden_size", "standardise", "loss", "loss_options", "schedule",
+    "student", "start", "layers", "layer", "template", "swap", "hidden_size", "standardise", "loss", "loss_options", "schedule", "optimiser",
     "learning_rate", "epochs", "batch_size", "weight_decay", "session", "sets", "students", "weights", "bias", "reason", "message",
 )  # fmt: skip
 SANE = {"student": "head", "layers": [4], "layer": 4, "template": 0, "swap": False, "hidden_size": 0, "standardise": True} | {
-    "loss": "cross_entropy", "loss_options": {}, "schedule": "linear", "epochs": 0.1, "session": 1, "sets": 0, "students": [1, 2],
+    "loss": "cross_entropy", "loss_options": {}, "schedule": "linear", "optimiser": "adamw", "epochs": 0.1, "session": 1, "sets": 0, "students": [1, 2],
     "weights": [1, 1], "bias": 0.5, "learning_rate": 0.01, "batch_size": 8, "weight_decay": 0.0,
 }  # fmt: skip
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 8, 16, 64, 400]), max_size=3).map(tuple)

@@ -83,6 +83,18 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
             id="unknown loss",
         ),
         pytest.param(
+            "async def recipe(task):\n    return await task.finetune(task.weak_labels, optimiser='mystery', learning_rate=1.0)\n",
+            "invalid_request",
+            "adagrad",
+            id="unknown optimiser",
+        ),
+        pytest.param(
+            "async def recipe(task):\n    return await task.finetune(task.weak_labels, optimiser='sgd')\n",
+            "invalid_request",
+            "learning_rate",
+            id="gradient descent at AdamW's learning rate",
+        ),
+        pytest.param(
             "async def recipe(task):\n    return await task.finetune(task.weak_labels, epochs=1e9)\n",
             "invalid_request",
             "epochs",

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from trainings import run, training
 
 from evaluator.testbeds.prepared import Testbed
-from evaluator.trainer import adamw
 from evaluator.trainer.losses import NAMED
+from evaluator.trainer.optimisers import MOMENTUM, UPDATES
 from evaluator.trainer.slot import Training, learning_rate_factor
 from evaluator.trainer.trainer import Trainer
-from recipes.contract import LOSSES, SCHEDULES
+from recipes.contract import LOSSES, OPTIMISERS, SCHEDULES
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ kinds = st.fixed_dictionaries(
         "schedule": st.sampled_from(SCHEDULES),
         "learning_rate": st.sampled_from([1e-4, 1e-2]),
         "weight_decay": st.sampled_from([0.0, 0.1]),
+        "optimiser": st.sampled_from(OPTIMISERS),
         "clip_norm": st.sampled_from([float("inf"), 0.05]),
     }
 )
@@ -45,24 +46,37 @@ def test_a_slot_trains_to_the_same_bits_alone_and_among_neighbours(trainer, spec
         assert all(torch.equal(alone[name], parameters[name]) for name in alone), spec
 
 
+TORCH_OPTIMISERS = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": lambda *given, **options: torch.optim.SGD(*given, momentum=MOMENTUM, **options),
+    "adagrad": torch.optim.Adagrad,
+}
+
+
+def test_every_optimiser_of_the_contract_has_its_step():
+    assert set(UPDATES) == set(OPTIMISERS) == set(TORCH_OPTIMISERS)
+
+
 @pytest.mark.parametrize("clip_norm", [float("inf"), 0.05])
-def test_a_head_trains_as_plain_autograd_and_torch_adamw_would(trainer, clip_norm):
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_head_trains_as_plain_autograd_and_torch_optim_would(trainer, optimiser, clip_norm):
     """The hand-written backward, clipping and the stacked optimiser against torch's own."""
-    spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05, clip_norm=clip_norm)
+    spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05, clip_norm=clip_norm, optimiser=optimiser)
     (ours,) = run(trainer, [spec])
     own = {name: value.clone().requires_grad_() for name, value in spec.model.initial_parameters(spec.seed).items()}
-    optimiser = torch.optim.AdamW(own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay, betas=adamw.BETAS)
+    by_torch = TORCH_OPTIMISERS[optimiser](own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
     features = spec.model.features.of("train")
     for step, batch in enumerate(spec.positions()):
         hidden = torch.relu(features[spec.rows[batch]] @ own["weight_1"] + own["bias_1"])
         logits = hidden @ own["weight_2"] + own["bias_2"]
         loss = -(torch.from_numpy(spec.targets[batch]) * logits.log_softmax(-1)).sum(-1).mean()
-        for group in optimiser.param_groups:
+        for group in by_torch.param_groups:
             group["lr"] = spec.learning_rate * learning_rate_factor(spec.schedule, step / spec.steps)
-        optimiser.zero_grad()
+        by_torch.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(own.values(), clip_norm)
-        optimiser.step()
+        by_torch.step()
     for name in own:
         torch.testing.assert_close(ours[name], own[name].detach(), rtol=1e-4, atol=1e-6)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from evaluator.trainer import adamw
 from evaluator.trainer.losses import NamedLosses
+from evaluator.trainer.optimisers import UPDATES
 from evaluator.trainer.slot import Slot, Step
 
 WINDOW = 64  # steps
@@ -43,7 +43,7 @@ class FusedBatch:
         self._losses = self._losses_of(slots)
         self._own_losses = any(slot.ask_gradient is not None for slot in slots)
         self._clips = any(slot.training.clip_norm < math.inf for slot in slots)
-        self._one_decay = len({slot.training.weight_decay for slot in slots}) == 1
+        self._alike = len({(slot.training.optimiser, slot.training.weight_decay) for slot in slots}) == 1
         self._all = list(range(len(slots)))
         self._begins: list[int] = []
         self._ends = [0] * len(slots)
@@ -193,23 +193,23 @@ class FusedBatch:
                     row.mul_(slot.training.clip_norm / norm)
 
     def _update(self, active: list[int], slots: Sequence[Slot]) -> None:
-        """AdamW, in one call for all slots that have a learning rate and a weight decay in common."""
+        """In one call for all slots that have optimiser, learning rate and weight decay in common."""
         rates = [slot.learning_rates[slot.step] for slot in slots]
         if active is self._all:
             self._steps.add_(1.0)
-            if self._one_decay and rates.count(rates[0]) == len(rates):
-                adamw.update(
-                    self._rows[0], self._gradient_rows, *self._rows[1:], self._step_rows, rates[0], slots[0].training.weight_decay
-                )
+            if self._alike and rates.count(rates[0]) == len(rates):
+                first = slots[0].training
+                update = UPDATES[first.optimiser]
+                update(self._rows[0], self._gradient_rows, *self._rows[1:], self._step_rows, rates[0], first.weight_decay)
                 return
         else:
             torch._foreach_add_([self._step_rows[index] for index in active], 1.0)
-        together: dict[tuple[float, float], list[tuple[int, int]]] = {}
+        together: dict[tuple[str, float, float], list[tuple[int, int]]] = {}
         for place, (index, slot) in enumerate(zip(active, slots, strict=True)):
-            together.setdefault((rates[place], slot.training.weight_decay), []).append((place, index))
-        for rate, pairs in together.items():
+            together.setdefault((slot.training.optimiser, rates[place], slot.training.weight_decay), []).append((place, index))
+        for (optimiser, *rate), pairs in together.items():
             state = [[part[index] for _, index in pairs] for part in (*self._rows, self._step_rows)]
-            adamw.update(state[0], [self._gradient_rows[place] for place, _ in pairs], *state[1:], *rate)
+            UPDATES[optimiser](state[0], [self._gradient_rows[place] for place, _ in pairs], *state[1:], *rate)
 
     def _log(
         self, active: list[int], slots: Sequence[Slot], margin: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor

@@ -21,7 +21,8 @@ class Training:
     """One training, fully specified: no default is left open, and every array was checked.
 
     `rows` [m] int64 into the training pool; `targets` [m, 2] and `weights` [m] float32 aligned with them; `order` [m] positions or
-    None; `clip_norm` infinite for none; `loss` a named loss, or None where the recipe's process gives the gradients.
+    None; `clip_norm` infinite for none; `loss` a named loss, or None where the recipe's process gives the gradients; `optimiser` one of
+    `recipes.contract.OPTIMISERS`.
     """
 
     model: StudentModel
@@ -39,6 +40,7 @@ class Training:
     seed: int
     start: Parameters | None
     clip_norm: float = math.inf
+    optimiser: str = "adamw"
 
     @cached_property
     def key(self) -> tuple:
@@ -87,10 +89,10 @@ class Step:
 
 @dataclass(eq=False)
 class Slot:
-    """A training's state: parameters, AdamW moments, step counter, data order, history.
+    """A training's state: parameters, the optimiser's two numbers a parameter, step counter, data order, history.
 
     `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own loss is needed; the slot's
-    next step waits in `gradient` until the answer is there. `state` [3, width] is parameters and moments, from `begin` on; a fused batch
+    next step waits in `gradient` until the answer is there. `state` [3, width] is parameters and those numbers, from `begin` on; a fused batch
     keeps it while the slot is part of one. `error` says why it can't be trained: not even its own step has room in memory.
     """
 

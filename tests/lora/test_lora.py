@@ -6,11 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lora_examples import (
-    CASES,
+    ARCHITECTURES,
     DEPTH,
     ROWS,
     SIZES,
-    all_trunks,
     assert_same_bits,
     bent,
     random_parameters,
@@ -28,24 +27,7 @@ from evaluator.strong import StrongModel
 from evaluator.trainer.adapters import Frozen
 from evaluator.trainer.lora import LoraModel
 from evaluator.trainer.trunk import Trunk
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def trunks(tmp_path_factory):
-    return all_trunks(tmp_path_factory.mktemp("lora"))
-
-
-@pytest.fixture(params=CASES, ids="-".join)
-def trunk(request, trunks):
-    return trunks[request.param]
+from recipes.contract import OPTIMISERS
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,13 +92,28 @@ def test_texts_without_padding_do_not_change_their_neighbours_path(trunks):
         assert torch.equal(logits[slot], model.logits(stack([several[slot]]), "train", torch.tensor([[row]]))[0])
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bert"])
-def test_a_training_ends_the_same_to_the_bit_whoever_trains_beside_it(trunks, architecture):
-    model = LoraModel(trunks[architecture, "single"], 2, 2)
-    pools = [np.arange(28), np.arange(10, 38), np.arange(5, 19)]
-    fused = train(*(slot_of(model, seed, rows, 1e-2 / (seed + 1)) for seed, rows in enumerate(pools)))
-    for seed, (rows, slot) in enumerate(zip(pools, fused, strict=True)):
-        (alone,) = train(slot_of(model, seed, rows, 1e-2 / (seed + 1)))
+trainings = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**62),
+        "rows": st.lists(st.integers(0, ROWS - 1), min_size=8, max_size=20).map(np.array),
+        "learning_rate": st.sampled_from([1e-3, 1e-2]),
+        "epochs": st.sampled_from([0.5, 1.0, 2.5]),
+        "optimiser": st.sampled_from(OPTIMISERS),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    architecture=st.sampled_from(sorted(ARCHITECTURES)),
+    rank=st.integers(1, 5),
+    batch_size=st.integers(1, 8),
+    specs=st.lists(trainings, min_size=2, max_size=5),
+)
+def test_a_training_ends_the_same_to_the_bit_whoever_trains_beside_it(trunks, architecture, rank, batch_size, specs):
+    model = LoraModel(trunks[architecture, "single"], rank, 2)
+    for spec, slot in zip(specs, train(*(slot_of(model, batch_size=batch_size, **spec) for spec in specs)), strict=True):
+        (alone,) = train(slot_of(model, batch_size=batch_size, **spec))
         assert_same_bits(slot.parameters, alone.parameters)
         assert slot.history == alone.history
 

@@ -105,11 +105,12 @@ def assert_same_bits(got, wanted):
         assert torch.equal(got[name], value), name
 
 
-def slot_of(model, seed, rows, learning_rate, epochs=3.0):
+def slot_of(model, seed, rows, learning_rate, epochs=3.0, batch_size=7, optimiser="adamw"):
     targets = np.eye(2, dtype=np.float32)[rows % 2]
     training = Training(
         model=model, rows=rows, targets=targets, weights=np.ones(len(rows), np.float32), order=None, loss="cross_entropy",
-        loss_options={}, learning_rate=learning_rate, weight_decay=0.01, schedule="linear", epochs=epochs, batch_size=7, seed=seed, start=None,
+        loss_options={}, learning_rate=learning_rate, weight_decay=0.01, schedule="linear", epochs=epochs, batch_size=batch_size,
+        seed=seed, start=None, optimiser=optimiser,
     )  # fmt: skip
     slot = Slot(training, lambda slot: None)
     slot.begin()

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from lora_examples import (
-    CASES,
     DEPTH,
     ROWS,
-    all_trunks,
     assert_same_bits,
     bent,
     random_parameters,
@@ -27,24 +25,6 @@ from evaluator.strong import StrongModel
 from evaluator.trainer import trunk as trunk_module
 from evaluator.trainer.lora import LoraModel
 from evaluator.trainer.trunk import Trunk
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def trunks(tmp_path_factory):
-    return all_trunks(tmp_path_factory.mktemp("lora"))
-
-
-@pytest.fixture(params=CASES, ids="-".join)
-def trunk(request, trunks):
-    return trunks[request.param]
 
 
 def test_a_fresh_student_knows_nothing_and_its_head_reads_the_untouched_states_standardised(trunk):
