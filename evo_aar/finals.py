@@ -32,21 +32,16 @@ class Finalist:
 def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor | None = None) -> None:
     """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better of seed and child.
 
-    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes its place.
+    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes its place. Where nobody
+    on the shortlist is sound, those after them make another one.
     """
     fresh, final = fresh_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
-    everyone, barred = store.individuals.all(), quarantined(store)
-    ranked: dict[str, list[Contender]] = {}
-    for role, group in (
-        ("seed", [one for one in everyone if not one.parents]),
-        ("child", [one for one in everyone if one.parents]),
-    ):
-        sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
-        shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
-        trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
-        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
     generation = store.generations.last().number
-    if auditor is not None:
+    ranked: dict[str, list[Contender]] = {}
+    while not any(ranked.values()):
+        ranked = _shortlists(store, settings, trials, fresh)
+        if auditor is None or not any(ranked.values()):
+            break
         _set_unsound_apart(store, ranked, auditor, generation)
     chosen = {role: ones[:1] for role, ones in ranked.items()}
     vanilla = baseline_sources()["vanilla"]
@@ -67,6 +62,21 @@ def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor
                     store.generations.add_fate(
                         Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
                     )
+
+
+def _shortlists(store: Store, settings: SearchSettings, trials: Trials, fresh: list[int]) -> dict[str, list[Contender]]:
+    """The best few seed recipes and children that are not quarantined, best first after trials on fresh seeds."""
+    everyone, barred = store.individuals.all(), quarantined(store)
+    ranked = {}
+    for role, group in (
+        ("seed", [one for one in everyone if not one.parents]),
+        ("child", [one for one in everyone if one.parents]),
+    ):
+        sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
+        shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
+        trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
+        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
+    return ranked
 
 
 def _set_unsound_apart(store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from evo_aar.audits import quarantined
 from evo_aar.errors import UsageError
 from evo_aar.places import run_folder, store_path
 from evo_aar.settings import SearchSettings
@@ -30,11 +31,18 @@ class Standing:
     def of(cls, store: Store, settings: SearchSettings) -> Standing:
         """The standing of an open store."""
         last = store.generations.last()
-        # Where no recipe ever succeeded, nobody is left to crown.
-        barren = last is not None and last.number >= settings.generations and last.summary.get("best") is None
-        finished = barren or bool(store.generations.fates(kind="crowned"))
+        barren = last is not None and last.number >= settings.generations and _nobody_to_crown(store)
+        finished = bool(store.generations.fates(kind="crowned")) or barren
         state = RUNNING if is_locked(store.path) else FINISHED if finished else STOPPED
         return cls(state, len(store.generations), len(store.individuals), len(store.trials), store.ledger.totals())
+
+
+def _nobody_to_crown(store: Store) -> bool:
+    """Whether every recipe has failed or is quarantined."""
+    barred = quarantined(store).keys() | {
+        fate.individual for kind in ("failed", "duplicate") for fate in store.generations.fates(kind=kind)
+    }
+    return all(one.id in barred or one.source_hash in barred for one in store.individuals.all())
 
 
 @contextmanager

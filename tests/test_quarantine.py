@@ -5,8 +5,10 @@ from synthetic_search import TESTBED_HASH, SyntheticSearch
 
 from evo_aar import finals
 from evo_aar.audits import Auditor, quarantined, static_failures
+from evo_aar.runs import FINISHED, STOPPED, Standing
 from evo_aar.search import Search
 from evo_aar.selection import contender
+from population.store import Store
 from population.tables.integrity import Audit
 
 
@@ -40,6 +42,14 @@ def crown(search):
     return finals.crowned(search.store)
 
 
+def standing(search):
+    search.store.close()
+    with Store.open(search.store.path, writable=False) as store:
+        found = Standing.of(store, search.settings).state
+    search.store = Store.open(search.store.path)
+    return found
+
+
 def judge(search, verdicts):
     """Audits on record for every recipe: those in `verdicts` as they say, passed by all others."""
     for digest in search.store.individuals.source_hashes():
@@ -68,9 +78,18 @@ def test_one_that_fails_is_set_apart_its_heirs_are_flagged_and_the_next_best_is_
     assert heirs <= {fate.individual for fate in search.store.generations.fates(kind="flagged")}
 
 
-def test_where_all_fail_nobody_is_crowned(search):
+def test_where_all_of_the_shortlist_fail_those_after_them_make_another(search):
+    ranked = best_of(search)
+    last = ranked[-1].individual
+    judge(search, {one.individual.source_hash: "fail" for one in ranked[:-1]})
+    assert len(ranked) > 2 * finals.SHORTLIST and crown(search).id == last.id
+
+
+def test_where_all_fail_nobody_is_crowned_and_the_search_is_finished(search):
+    assert standing(search) == STOPPED
     judge(search, dict.fromkeys(search.store.individuals.source_hashes(), "fail"))
     assert crown(search) is None
+    assert standing(search) == FINISHED
 
 
 def test_who_fails_the_static_read_leaves_before_a_migration(search):
