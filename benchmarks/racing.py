@@ -1,21 +1,31 @@
-"""What racing saves: a search that ran without it, raced afterwards on the trials that it has on record.
+"""What racing saves, and what it costs.
 
-    evo-aar evolve --no-race --run full
-    python benchmarks/racing.py runs/full [runs/OTHER ...]
+    python benchmarks/racing.py replay runs/FULL [runs/OTHER ...]
+    python benchmarks/racing.py compare [--testbeds mini/chat,mini/math,mini/code] [--searches 3] [evolve's own options]
 
-Whom the race would have stopped is compared with who lived in fact, and with the line of whoever was crowned. A search that races goes other ways
-once somebody is stopped who would have lived: this tells what it saves and whom it loses, not where it ends.
+The first races a search that ran with --no-race afterwards, on the trials that it has on record: whom the race would have stopped is compared with
+who lived in fact, and with the line of whoever was crowned. A search that races goes other ways once somebody is stopped who would have lived; so
+the second runs whole searches with and without racing and compares whom they crown, on final seeds that both have in common.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
+from evo_aar.finals import crowned, finalists
 from evo_aar.racing import Race, rungs
 from evo_aar.settings import SearchSettings
 from evo_aar.trials import search_seeds
+from population.individual import Trial, paired_difference
 from population.store import Store
 
 
@@ -60,14 +70,90 @@ def _line(store: Store) -> set[str]:
     return found
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A whole search: wall seconds, trials on its own seeds, and the final trials of whoever it crowned."""
+
+    seconds: float
+    trials: int
+    crowned: str
+    final: tuple[Trial, ...]
+
+
+def search(testbed: str, seed: int, racing: str, runs: Path, arguments: list[str]) -> Ended:
+    """Run `evo-aar evolve` in a process of its own."""
+    name = f"{testbed.replace('/', '-')}-{seed}{racing}"
+    own = ["--testbed", testbed, "--seed", str(seed), racing, "--run", name, "--runs", str(runs), "--operator", "offline"]
+    begun = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", "from evo_aar.cli import main; main()", "evolve", *own, *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    seconds = time.perf_counter() - begun
+    with Store.open(runs / name / "search.sqlite", writable=False) as store:
+        settings, digest = SearchSettings.from_json(store.settings), store.facts["testbed_hash"]
+        seeds = set(search_seeds(settings.seed, settings.seeds))
+        tried = sum(
+            trial.seed in seeds
+            for source in {one.source_hash for one in store.individuals.all()}
+            for trial in store.trials.of(source, digest, 1.0)
+        )
+        best = crowned(store)
+        final = next(one for one in finalists(store, digest) if one.source_hash == best.source_hash)
+        return Ended(seconds, tried, best.id, final.trials)
+
+
+def compare(testbeds: list[str], searches: int, arguments: list[str]) -> list[str]:
+    """A Markdown table of whole searches without and with racing, which take turns."""
+    lines = [
+        "| testbed | search seed | trials without | with | wall, with / without | crowned without | with | with less without |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    differences, saved, times = [], [], []
+    with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as folder:
+        for testbed in testbeds:
+            for seed in range(searches):
+                order = ("--no-race", "--race") if seed % 2 else ("--race", "--no-race")
+                ended = {racing: search(testbed, seed, racing, Path(folder), arguments) for racing in order}
+                without, raced = ended["--no-race"], ended["--race"]
+                difference = paired_difference(raced.final, without.final)
+                ratio = raced.seconds / without.seconds
+                cells = [f"{one.crowned} {np.mean([trial.pgr for trial in one.final]):.3f}" for one in (without, raced)]
+                error = f" ± {difference.standard_error:.3f}" if difference.standard_error else ""
+                lines.append(
+                    f"| {testbed} | {seed} | {without.trials} | {raced.trials} | {ratio:.2f} | {cells[0]} | {cells[1]} | {difference.mean:+.3f}{error} |"
+                )
+                print(lines[-1], file=sys.stderr, flush=True)
+                differences.append(difference.mean)
+                saved.append(1 - raced.trials / without.trials)
+                times.append(ratio)
+    error = np.std(differences, ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else float("nan")
+    summary = (
+        f"Over {len(differences)} pairs of searches: {np.mean(saved):.0%} of the trials saved, wall time {np.mean(times):.2f} of that without racing, "
+        f"PGR of the crowned {np.mean(differences):+.3f} ± {error:.3f}."
+    )
+    return [*lines, "", summary]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of searches that ran with --no-race")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("replay").add_argument("runs", type=Path, nargs="+", help="folders of searches that ran with --no-race")
+    comparing = commands.add_parser("compare", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    comparing.add_argument("--testbeds", default="mini/chat,mini/math,mini/code")
+    comparing.add_argument("--searches", type=int, default=3, help="pairs of searches a testbed")
+    options, arguments = parser.parse_known_args()
+    if options.command == "compare":
+        print("\n".join(compare(options.testbeds.split(","), options.searches, arguments)))
+        return
+    if arguments:
+        parser.error(f"replay has no option {arguments[0]}")
     print(
         "| search | children tried on all seeds | would have been stopped | trials saved | of those stopped, lived | were the crowned one's ancestors |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
-    for run in parser.parse_args().runs:
+    for run in options.runs:
         with Store.open(run / "search.sqlite", writable=False) as store:
             found = replay(store)
         share = found["saved"] / max(1, found["trials"])

@@ -1,4 +1,4 @@
-"""Slots of one structure and batch size: fused up to a budget, in turns beyond it.
+"""Slots of one structure and batch size: fused up to a budget, in turns of some steps beyond it.
 
 A slot that ends frees its place at once and another takes it. When memory runs out in a step, nobody has moved: the batch is halved,
 and so is the budget.
@@ -14,6 +14,8 @@ from evaluator.trainer import memory
 from evaluator.trainer.fused import FusedBatch
 from evaluator.trainer.slot import Slot
 
+TURN = 16  # steps: a batch that comes back finds its state gone from the processor's caches
+
 
 class Group:
     """All resident slots of one key. `most(slots)`: how many run fused where this many are resident.
@@ -27,6 +29,7 @@ class Group:
         self._ceiling: int | None = None  # what memory has shown to be too much
         self._newcomers: list[Slot] = []
         self._turns: deque[FusedBatch] = deque()
+        self._moved = 0  # steps of the turn that is on
 
     def add(self, slot: Slot) -> None:
         self._newcomers.append(slot)
@@ -50,6 +53,7 @@ class Group:
             if any(slot.ready or slot.unasked for slot in batch.slots):
                 return self._run(batch)
             self._turns.append(batch)
+            self._moved = 0
         return []
 
     def _run(self, batch: FusedBatch) -> list[Slot]:
@@ -63,7 +67,11 @@ class Group:
             batch.leave(ended)
         if len(batch):
             if self._within_memory(batch, batch.ask):
-                self._turns.append(batch)
+                self._moved = (self._moved + 1) % TURN
+                if self._moved:
+                    self._turns.appendleft(batch)
+                else:
+                    self._turns.append(batch)
             ended += [slot for slot in batch.slots if slot.error]
         return ended
 

@@ -26,7 +26,7 @@ from evaluator.testbeds.mini.world import (
 SHARE_RIGHT = 0.6
 ZIPF = 0.6  # facts about a few names are told often, about most seldom
 AGREES_IF_RIGHT, AGREES_IF_WRONG = 0.97, 0.05  # those who know err now and then
-KNOWING = {"chat": 0.4, "math": 0.2, "code": 0.2}  # how often a layman knows
+KNOWING = {"chat": 0.4, "math": 0.33, "code": 0.26}  # how often a layman knows
 WORDS = "x y print prints is of right that correct or wrong yes no true false agreed disagreed it"
 _NAME_WEIGHTS = [1 / (rank + 1) ** ZIPF for rank in range(len(NAMES))]
 
