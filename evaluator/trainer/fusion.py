@@ -24,7 +24,7 @@ from evaluator.trainer.slot import Slot, Training
 ROUNDS = 5
 MOST_SLOTS = 64
 MOST_SECONDS = 1.0  # of one trial step: sizes beyond it aren't tried
-WORTHWHILE = 1.02  # the smallest batch whose time per slot is within this factor of the best
+WORTHWHILE = 1.05  # the smallest batch whose time per slot is within this factor of the best: less than that is measuring noise
 
 
 class Fusion:
