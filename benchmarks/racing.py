@@ -14,7 +14,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -72,9 +71,8 @@ def _line(store: Store) -> set[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """A whole search: wall seconds, trials on its own seeds, and the final trials of whoever it crowned."""
+    """A whole search: trials on its own seeds, and the final trials of whoever it crowned."""
 
-    seconds: float
     trials: int
     crowned: str
     final: tuple[Trial, ...]
@@ -84,13 +82,11 @@ def search(testbed: str, seed: int, racing: str, runs: Path, arguments: list[str
     """Run `evo-aar evolve` in a process of its own."""
     name = f"{testbed.replace('/', '-')}-{seed}{racing}"
     own = ["--testbed", testbed, "--seed", str(seed), racing, "--run", name, "--runs", str(runs), "--operator", "offline"]
-    begun = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", "from evo_aar.cli import main; main()", "evolve", *own, *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    seconds = time.perf_counter() - begun
     with Store.open(runs / name / "search.sqlite", writable=False) as store:
         settings, digest = SearchSettings.from_json(store.settings), store.facts["testbed_hash"]
         seeds = set(search_seeds(settings.seed, settings.seeds))
@@ -101,16 +97,16 @@ def search(testbed: str, seed: int, racing: str, runs: Path, arguments: list[str
         )
         best = crowned(store)
         final = next(one for one in finalists(store, digest) if one.source_hash == best.source_hash)
-        return Ended(seconds, tried, best.id, final.trials)
+        return Ended(tried, best.id, final.trials)
 
 
 def compare(testbeds: list[str], searches: int, arguments: list[str]) -> list[str]:
     """A Markdown table of whole searches without and with racing, which take turns."""
     lines = [
-        "| testbed | search seed | trials without | with | wall, with / without | crowned without | with | with less without |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| testbed | search seed | trials without | with | crowned without | with | with less without |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    differences, saved, times = [], [], []
+    differences, saved = [], []
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as folder:
         for testbed in testbeds:
             for seed in range(searches):
@@ -118,19 +114,17 @@ def compare(testbeds: list[str], searches: int, arguments: list[str]) -> list[st
                 ended = {racing: search(testbed, seed, racing, Path(folder), arguments) for racing in order}
                 without, raced = ended["--no-race"], ended["--race"]
                 difference = paired_difference(raced.final, without.final)
-                ratio = raced.seconds / without.seconds
                 cells = [f"{one.crowned} {np.mean([trial.pgr for trial in one.final]):.3f}" for one in (without, raced)]
                 error = f" ± {difference.standard_error:.3f}" if difference.standard_error else ""
                 lines.append(
-                    f"| {testbed} | {seed} | {without.trials} | {raced.trials} | {ratio:.2f} | {cells[0]} | {cells[1]} | {difference.mean:+.3f}{error} |"
+                    f"| {testbed} | {seed} | {without.trials} | {raced.trials} | {cells[0]} | {cells[1]} | {difference.mean:+.3f}{error} |"
                 )
                 print(lines[-1], file=sys.stderr, flush=True)
                 differences.append(difference.mean)
                 saved.append(1 - raced.trials / without.trials)
-                times.append(ratio)
     error = np.std(differences, ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else float("nan")
     summary = (
-        f"Over {len(differences)} pairs of searches: {np.mean(saved):.0%} of the trials saved, wall time {np.mean(times):.2f} of that without racing, "
+        f"Over {len(differences)} pairs of searches: {np.mean(saved):.0%} of the trials saved, "
         f"PGR of the crowned {np.mean(differences):+.3f} ± {error:.3f}."
     )
     return [*lines, "", summary]

@@ -216,7 +216,7 @@ def table(kind: str, results: dict[int, dict[int, dict]], clock: str) -> list[st
     if kind == "lora":
         head.append("share of saturated")
     head += ["error 1", "error 3", "error 4"]
-    lines = ["| " + " | ".join(head) + " |", "| " + " --- |" * len(head)]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     per_second = {(size, k): k * size / median(cell["4"], clock) for size, cells in results.items() for k, cell in cells.items()}
     for size, cells in results.items():
         for k, cell in cells.items():
