@@ -41,7 +41,9 @@ def replay(store: Store) -> dict[str, int]:
 
     generations = store.generations.all()
     for before, after in pairwise(generations):
-        race = Race({island.number: [trials(one) for one in island.population] for island in before.islands}, seeds)
+        race = Race(
+            {island.number: [trials(one) for one in island.population] for island in before.islands}, seeds, settings.population
+        )
         lived = {one for island in after.islands for one in island.population}
         born = [store.individuals.get(fate.individual) for fate in store.generations.fates(generation=after.number)]
         born = {one.id: one for one in born if one.generation == after.number}

@@ -1,9 +1,9 @@
-"""Racing: a child that is clearly behind is not tried on all seeds.
+"""Racing: a child that will hardly live is not tried on all seeds.
 
-Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, until all seeds are spent.
-The better half of an island's children always goes on, as in successive halving (Jamieson and Talwalkar 2016); of the others, those leave that
-are behind the island's best incumbent by a one-sided test on differences paired by seed, as in Maron and Moore's races (1994) and in F-Race,
-where seeds are blocks (Birattari et al. 2002).
+Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, until all seeds are spent. A child leaves
+once it is clearly behind as many others as its island has places, incumbents and other children: selection takes the best for the places, so this one
+would not get one. "Clearly" is a one-sided test on differences paired by seed, as in Maron and Moore's races (1994), in F-Race, where seeds are blocks
+(Birattari et al. 2002), and in races for the best mu of lambda (Heidrich-Meisner and Igel 2009).
 
 Who leaves is a function of trials on record, of incumbents and seeds: not of which trial ended first.
 """
@@ -11,7 +11,7 @@ Who leaves is a function of trials on record, of incumbents and seeds: not of wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -51,14 +51,13 @@ def paired_deviation(groups: Iterable[Sequence[Trial]], seeds: Sequence[int]) ->
 
 
 class Race:
-    """One generation's race. `incumbents`: by island, the trials of each recipe that lives there, all on all `seeds`."""
+    """One generation's race. `incumbents`: by island, the trials of each recipe that lives there, all on all `seeds`; `places`: of an island."""
 
-    def __init__(self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], seeds: Sequence[int]) -> None:
+    def __init__(self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], seeds: Sequence[int], places: int) -> None:
         self._seeds = list(seeds)
+        self._places = places
         self._deviation = paired_deviation((one for groups in incumbents.values() for one in groups), seeds)
-        self._best = {
-            island: max(groups, key=lambda one: _mean(one, self._seeds)) for island, groups in incumbents.items() if groups
-        }
+        self._incumbents = incumbents
 
     def run(self, trials: Trials, candidates: Iterable[Candidate]) -> None:
         """Try the candidates, rung by rung; who has failed, or has left, is tried no further."""
@@ -72,22 +71,25 @@ class Race:
         """Whether each child, given by its island and its trials, is still in the race after the first `count` seeds."""
         first = set(self._seeds[:count])
         own = [[trial for trial in trials if trial.seed in first] for _, trials in children]
-        sound = [all(trial.ok for trial in trials) for trials in own]
-        stays = list(sound)
+        stays = [all(trial.ok for trial in trials) for trials in own]
+        if self._deviation is None:
+            return stays
         for island in {island for island, _ in children}:
-            places = [place for place, (home, _) in enumerate(children) if home == island and sound[place]]
-            ranked = sorted(places, key=lambda place: -_mean(own[place], self._seeds))  # of equals the earlier
-            for place in ranked[(len(ranked) + 1) // 2 :]:
-                stays[place] = not self._behind(island, own[place])
+            racing = [place for place, (home, _) in enumerate(children) if home == island and stays[place]]
+            ranked = sorted(
+                [own[place] for place in racing] + [list(one) for one in self._incumbents.get(island, ())],
+                key=lambda one: -_mean(one, first),
+            )
+            for place in racing:
+                others = [one for one in ranked if one is not own[place]]
+                stays[place] = len(others) < self._places or not self._behind(own[place], others[self._places - 1])
         return stays
 
-    def _behind(self, island: int, own: Sequence[Trial]) -> bool:
-        if self._deviation is None or island not in self._best:
-            return False
-        difference = paired_difference(own, self._best[island])
+    def _behind(self, own: Sequence[Trial], other: Sequence[Trial]) -> bool:
+        difference = paired_difference(own, other)
         return bool(difference.pairs) and difference.mean < -CRITICAL * self._deviation / math.sqrt(difference.pairs)
 
 
-def _mean(trials: Iterable[Trial], seeds: Sequence[int]) -> float:
+def _mean(trials: Iterable[Trial], seeds: Container[int]) -> float:
     scores = [trial.pgr for trial in trials if trial.ok and trial.seed in seeds]
     return math.fsum(scores) / len(scores) if scores else -math.inf

@@ -200,7 +200,7 @@ class Search:
         if not self._settings.race:
             return None
         incumbents = {island: [self._trials.of(one.individual.source_hash) for one in ones] for island, ones in living.items()}
-        return Race(incumbents, self._seeds)
+        return Race(incumbents, self._seeds, self._settings.population)
 
     # ---- who lives
 

@@ -48,7 +48,7 @@ def evolve(
     race: Annotated[
         bool,
         typer.Option(
-            help="Spare the weaker half of an island's children the rest of their seeds where they are clearly behind its best."
+            help="Spare children the rest of their seeds that are clearly behind as many others as their island has places."
         ),
     ] = DEFAULTS.race,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds on which the finalists are compared.")] = DEFAULTS.final_seeds,
