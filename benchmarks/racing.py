@@ -51,9 +51,12 @@ def replay(store: Store) -> dict[str, int]:
         found["births"] += len(children)
         found["trials"] += len(seeds) * len(children)
         for count in rungs(len(seeds))[:-1]:
-            stays = race.stay([(one.island, trials(one.id)) for one in children], count)
-            stopped = [one for one, stay in zip(children, stays, strict=True) if not stay]
-            children = [one for one, stay in zip(children, stays, strict=True) if stay]
+            stopped = []
+            for island in sorted({one.island for one in children}):
+                heat = [one for one in children if one.island == island]
+                stays = race.stay(island, [trials(one.id) for one in heat], count)
+                stopped += [one for one, stay in zip(heat, stays, strict=True) if not stay]
+            children = [one for one in children if one not in stopped]
             found["stopped"] += len(stopped)
             found["saved"] += (len(seeds) - count) * len(stopped)
             found["lived"] += sum(one.id in lived for one in stopped)

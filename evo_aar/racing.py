@@ -59,31 +59,33 @@ class Race:
         self._deviation = paired_deviation((one for groups in incumbents.values() for one in groups), seeds)
         self._incumbents = incumbents
 
-    def run(self, trials: Trials, candidates: Iterable[Candidate]) -> None:
-        """Try the candidates, rung by rung; who has failed, or has left, is tried no further."""
-        running = list(candidates)
-        for count in rungs(len(self._seeds)):
-            trials.ensure(running, self._seeds[:count])
-            stays = self.stay([(one.island, trials.of(one.source_hash)) for one in running], count)
-            running = [one for one, stay in zip(running, stays, strict=True) if stay]
+    def run(self, trials: Trials, heats: Iterable[Sequence[Candidate]]) -> None:
+        """Try the candidates of all heats, rung by rung; who has failed, or has left, is tried no further.
 
-    def stay(self, children: Sequence[tuple[int, Iterable[Trial]]], count: int) -> list[bool]:
-        """Whether each child, given by its island and its trials, is still in the race after the first `count` seeds."""
+        A heat are candidates of one island that race against one another besides its incumbents. Who is in one must not depend on timing.
+        """
+        running = [list(heat) for heat in heats]
+        for count in rungs(len(self._seeds)):
+            trials.ensure([one for heat in running for one in heat], self._seeds[:count])
+            for number, heat in enumerate(running):
+                stays = self.stay(heat[0].island, [trials.of(one.source_hash) for one in heat], count) if heat else []
+                running[number] = [one for one, stay in zip(heat, stays, strict=True) if stay]
+
+    def stay(self, island: int, heat: Sequence[Iterable[Trial]], count: int) -> list[bool]:
+        """Whether each of a heat, given by its trials, is still in the race after the first `count` seeds."""
         first = set(self._seeds[:count])
-        own = [[trial for trial in trials if trial.seed in first] for _, trials in children]
-        stays = [all(trial.ok for trial in trials) for trials in own]
+        own = [[trial for trial in trials if trial.seed in first] for trials in heat]
+        sound = [all(trial.ok for trial in trials) for trials in own]
         if self._deviation is None:
-            return stays
-        for island in {island for island, _ in children}:
-            racing = [place for place, (home, _) in enumerate(children) if home == island and stays[place]]
-            ranked = sorted(
-                [own[place] for place in racing] + [list(one) for one in self._incumbents.get(island, ())],
-                key=lambda one: -_mean(one, first),
-            )
-            for place in racing:
-                others = [one for one in ranked if one is not own[place]]
-                stays[place] = len(others) < self._places or not self._behind(own[place], others[self._places - 1])
-        return stays
+            return sound
+        racing = [trials for trials, ok in zip(own, sound, strict=True) if ok]
+        ranked = sorted([*racing, *map(list, self._incumbents.get(island, ()))], key=lambda one: -_mean(one, first))
+
+        def leaves(trials: list[Trial]) -> bool:
+            others = [one for one in ranked if one is not trials]
+            return len(others) >= self._places and self._behind(trials, others[self._places - 1])
+
+        return [ok and not leaves(trials) for trials, ok in zip(own, sound, strict=True)]
 
     def _behind(self, own: Sequence[Trial], other: Sequence[Trial]) -> bool:
         difference = paired_difference(own, other)

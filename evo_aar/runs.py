@@ -11,6 +11,7 @@ from evo_aar.audits import quarantined
 from evo_aar.errors import UsageError
 from evo_aar.places import run_folder, store_path
 from evo_aar.settings import SearchSettings
+from population.individual import Fitness
 from population.lock import is_locked
 from population.store import Store
 
@@ -31,18 +32,21 @@ class Standing:
     def of(cls, store: Store, settings: SearchSettings) -> Standing:
         """The standing of an open store."""
         last = store.generations.last()
-        barren = last is not None and last.number >= settings.generations and _nobody_to_crown(store)
-        finished = bool(store.generations.fates(kind="crowned")) or barren
+        ended = last is not None and last.number >= settings.generations
+        finished = ended and (bool(store.generations.fates(kind="crowned")) or _nobody_to_crown(store, settings))
         state = RUNNING if is_locked(store.path) else FINISHED if finished else STOPPED
         return cls(state, len(store.generations), len(store.individuals), len(store.trials), store.ledger.totals())
 
 
-def _nobody_to_crown(store: Store) -> bool:
-    """Whether every recipe has failed or is quarantined."""
-    barred = quarantined(store).keys() | {
-        fate.individual for kind in ("failed", "duplicate") for fate in store.generations.fates(kind=kind)
-    }
-    return all(one.id in barred or one.source_hash in barred for one in store.individuals.all())
+def _nobody_to_crown(store: Store, settings: SearchSettings) -> bool:
+    """Whether every recipe is quarantined, has failed, or was raced out."""
+    barred, testbed = quarantined(store), store.facts["testbed_hash"]
+    for one in store.individuals.all():
+        if one.id not in barred and one.source_hash not in barred:
+            fitness = Fitness.of(store.trials.of(one.source_hash, testbed, 1.0))
+            if fitness is not None and fitness.trials >= settings.seeds:
+                return False
+    return True
 
 
 @contextmanager

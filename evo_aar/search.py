@@ -171,10 +171,15 @@ class Search:
                 Candidate(one.proposal.source, one.source_hash, one.context.island, one.context.generation, one.proposal.operator)
                 for one in births
             ]
-            if race is not None:
-                race.run(self._trials, candidates)
-            else:
+            if race is None:
                 self._trials.ensure(candidates, self._seeds)
+                return
+            # An island's first proposals come together; which repaired ones do is a matter of timing, so each of these races alone.
+            heats: dict[tuple, list[Candidate]] = {}
+            for one, candidate in zip(births, candidates, strict=True):
+                key = (candidate.island, one.context.child) if one.attempt else (candidate.island,)
+                heats.setdefault(key, []).append(candidate)
+            race.run(self._trials, heats.values())
 
         return attempt
 

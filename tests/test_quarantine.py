@@ -87,6 +87,9 @@ def test_where_all_of_the_shortlist_fail_those_after_them_make_another(search):
 
 def test_where_all_fail_nobody_is_crowned_and_the_search_is_finished(search):
     assert standing(search) == STOPPED
+    raced_out = search._born(3, 0, 9, '"""Races."""\n\nasync def recipe(task): ...\n', "offline", (), search.directions[0])
+    search.store.individuals.add(raced_out)
+    search._try(raced_out, range(1))  # and has no fitness
     judge(search, dict.fromkeys(search.store.individuals.source_hashes(), "fail"))
     assert crown(search) is None
     assert standing(search) == FINISHED

@@ -45,7 +45,7 @@ class Bench:
 def tried(scores: dict[str, list[float | None]], incumbents: list[list[float]], seeds: int, places: int = 2) -> dict[str, int]:
     bench = Bench(scores)
     race = Race({0: [group(f"old{i}", one) for i, one in enumerate(incumbents)]}, range(seeds), places)
-    race.run(bench, [Candidate("", recipe, 0) for recipe in scores])
+    race.run(bench, [[Candidate("", recipe, 0) for recipe in scores]])
     return {recipe: len(done) for recipe, done in bench.done.items()}
 
 
@@ -74,6 +74,13 @@ def test_nobody_leaves_an_island_with_places_to_spare():
 
 def test_a_child_that_failed_takes_no_place():
     assert tried({"bad": [0.0] * 3, "broken": [None] * 3}, INCUMBENTS, 3, places=3) == {"bad": 3, "broken": 1}
+
+
+def test_those_of_another_heat_take_no_place():
+    bench = Bench({"bad": [0.0] * 3, "good": [0.9] * 3})
+    race = Race({0: [group(f"old{i}", one) for i, one in enumerate(INCUMBENTS)]}, range(3), 3)
+    race.run(bench, [[Candidate("", recipe, 0)] for recipe in bench.scores])
+    assert {recipe: len(done) for recipe, done in bench.done.items()} == {"bad": 3, "good": 3}
 
 
 def test_nobody_leaves_where_there_is_no_incumbent_or_no_measure_of_noise():
