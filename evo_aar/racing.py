@@ -2,7 +2,7 @@
 
 Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, until all seeds are spent. A child leaves
 once it is clearly behind as many others as its island has places, incumbents and other children: selection takes the best for the places, so this one
-would not get one. "Clearly" is a one-sided test on differences paired by seed, as in Maron and Moore's races (1994), in F-Race, where seeds are blocks
+would hardly get one; it might where near-duplicates are among the others, which selection drops and the race does not see. "Clearly" is a one-sided test on differences paired by seed, as in Maron and Moore's races (1994), in F-Race, where seeds are blocks
 (Birattari et al. 2002), and in races for the best mu of lambda (Heidrich-Meisner and Igel 2009).
 
 Who leaves is a function of trials on record, of incumbents and seeds: not of which trial ended first.
