@@ -1,9 +1,10 @@
-"""What an adversary learns from scores: adaptive questions against a raw accuracy, a rounded one, the Ladder as published and this one.
+"""What an adversary learns from scores: adaptive questions against a raw accuracy, a rounded one, the Ladder
+as published and this one.
 
     python benchmarks/adversary.py [--rows 2000] [--questions 5000] [--seeds 3]
 
-The adversary knows the protocol exactly and, unlike any recipe, may choose every single prediction. It plays each of the strategies
-below and hands in the labels that it takes to be right. Chance is 0.5.
+The adversary knows the protocol exactly and, unlike any recipe, may choose every single prediction. It plays
+each of the strategies below and hands in the labels that it takes to be right. Chance is 0.5.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Rounded(Raw):
 
 
 class Published(Scored):
-    """The parameter-free Ladder as Blum and Hardt 2015 print it: one standard error of the paired difference, told to 1/n."""
+    """The parameter-free Ladder as Blum and Hardt 2015 print it: one standard error of the paired difference,
+    told to 1/n.
+    """
 
     best: np.ndarray | None = None
 
@@ -100,7 +103,9 @@ def blocks(ask: Ask, size: int, questions: int, rng: np.random.Generator) -> np.
 
 
 def vote(ask: Ask, size: int, questions: int, rng: np.random.Generator) -> np.ndarray:
-    """Random guesses; the majority of those that scored above the middle of all, the others turned round (Blum and Hardt, section 4)."""
+    """Random guesses; the majority of those that scored above the middle of all, the others turned round
+    (Blum and Hardt, section 4).
+    """
     guesses = rng.integers(0, 2, (questions, size), dtype=np.int8)
     scores = np.array([ask(guess)[0] for guess in guesses])
     return (np.sign(scores - np.median(scores)) @ (2.0 * guesses - 1) > 0).astype(np.int8)
@@ -114,7 +119,9 @@ def votes_of_new_bests(ask: Ask, size: int, questions: int, rng: np.random.Gener
 
 
 def _climb(ask: Ask, size: int, questions: int, rng: np.random.Generator, block: int) -> np.ndarray:
-    """From random predictions, flip `block` at a time, in a shuffled order over and over, and keep each change that is called a new best."""
+    """From random predictions, flip `block` at a time, in a shuffled order over and over, and keep each
+    change that is called a new best.
+    """
     kept = rng.integers(0, 2, size, dtype=np.int8)
     ask(kept)
     order = np.empty(0, int)
@@ -129,7 +136,12 @@ def _climb(ask: Ask, size: int, questions: int, rng: np.random.Generator, block:
     return kept
 
 
-SCORES = {"raw accuracy": Raw, "accuracy to 0.01": Rounded, "Ladder as published": Published, "Ladder here": Ours}
+SCORES = {
+    "raw accuracy": Raw,
+    "accuracy to 0.01": Rounded,
+    "Ladder as published": Published,
+    "Ladder here": Ours,
+}
 STRATEGIES = (one_by_one, pairs, blocks, vote, votes_of_new_bests)
 
 
@@ -144,21 +156,30 @@ def recovered(score: type[Scored], strategy: Callable, size: int, questions: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--questions", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, default=3)
     chosen = parser.parse_args()
     print(
-        f"labels recovered by {chosen.questions:,} questions about {chosen.rows:,} rows, highest of {chosen.seeds} seeds; chance 0.5\n"
+        f"labels recovered by {chosen.questions:,} questions about {chosen.rows:,} rows, highest of"
+        f" {chosen.seeds} seeds; chance 0.5\n"
     )
     print(f"| | {' | '.join(SCORES)} |\n| --- |{' --- |' * len(SCORES)}")
     for strategy in STRATEGIES:
         shares = [
-            max(recovered(score, strategy, chosen.rows, chosen.questions, seed) for seed in range(chosen.seeds))
+            max(
+                recovered(score, strategy, chosen.rows, chosen.questions, seed)
+                for seed in range(chosen.seeds)
+            )
             for score in SCORES.values()
         ]
-        print(f"| {strategy.__name__.replace('_', ' ')} | {' | '.join(f'{share:.3f}' for share in shares)} |", flush=True)
+        print(
+            f"| {strategy.__name__.replace('_', ' ')} | {' | '.join(f'{share:.3f}' for share in shares)} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

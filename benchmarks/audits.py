@@ -19,7 +19,9 @@ from recipes.source import source_hash
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--testbed", default="mini/math")
     parser.add_argument("--student", default=None)
     parser.add_argument("--seeds", type=int, default=3)
@@ -46,19 +48,30 @@ def main() -> None:
             names = [one.audit for one in audits] if len(audits) > len(names) else names
             rows.append((name, {one.audit: one for one in audits}))
             print(
-                name, *(f"\n    {one.verdict:5} {one.audit}: {one.words} (p {tables.number(one.p)})" for one in audits), flush=True
+                name,
+                *(
+                    f"\n    {one.verdict:5} {one.audit}: {one.words} (p {tables.number(one.p)})"
+                    for one in audits
+                ),
+                flush=True,
             )
     print(f"\n{chosen.testbed}, {chosen.seeds} seeds; PGR or its loss where there is one\n")
     print(f"| | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}")
     for name, audits in rows:
         cells = [
-            f"{audits[one].verdict} {tables.number(audits[one].value, 2)}" if one in audits else tables.NOTHING for one in names
+            (
+                f"{audits[one].verdict} {tables.number(audits[one].value, 2)}"
+                if one in audits
+                else tables.NOTHING
+            )
+            for one in names
         ]
         print(f"| {name} | {' | '.join(cells)} |")
     for verdict in ("flag", "fail"):
         hit = sum(any(one.verdict == verdict for one in audits.values()) for _, audits in rows)
         print(
-            f"\n{verdict}: {hit} of {len(rows)} recipes, {sum(one.verdict == verdict for _, audits in rows for one in audits.values())} audits"
+            f"\n{verdict}: {hit} of {len(rows)} recipes,"
+            f" {sum(one.verdict == verdict for _, audits in rows for one in audits.values())} audits"
         )
 
 

@@ -1,9 +1,11 @@
 """Whether a recipe's rank on a part of the training pool tells its rank on all of it.
 
-    python benchmarks/fidelity.py [--seeds 3] [--fidelities 0.25,0.5] [--domains chat,math,code] [--workers 2] [--write docs/FILE.md]
+    python benchmarks/fidelity.py [--seeds 3] [--fidelities 0.25,0.5] [--domains chat,math,code] \\
+        [--workers 2] [--write docs/FILE.md]
 
-Runs all baselines and seed recipes with heads on the built-in testbeds, and prints Spearman's correlation of their mean PGR between each
-fidelity and the whole pool, with a bootstrap interval over recipes. Below 0.6 a search had better race on seeds alone.
+Runs all baselines and seed recipes with heads on the built-in testbeds, and prints Spearman's correlation of
+their mean PGR between each fidelity and the whole pool, with a bootstrap interval over recipes. Below 0.6 a
+search had better race on seeds alone.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ FULL = 1.0
 RESAMPLES = 2000
 
 
-def measure(evaluator: Evaluator, sources: dict[str, str], fidelities: list[float], seeds: int) -> dict[float, dict[str, float]]:
+def measure(
+    evaluator: Evaluator, sources: dict[str, str], fidelities: list[float], seeds: int
+) -> dict[float, dict[str, float]]:
     """Mean PGR by fidelity and recipe; recipes that failed anywhere are left out of all."""
     trials = {
         Trial(source, seed, fidelity): (fidelity, name)
@@ -45,7 +49,10 @@ def measure(evaluator: Evaluator, sources: dict[str, str], fidelities: list[floa
         else:
             scores[fidelity, name].append(result.pgr)
     names = [name for name in sources if name not in failed]
-    return {fidelity: {name: float(np.mean(scores[fidelity, name])) for name in names} for fidelity in [*fidelities, FULL]}
+    return {
+        fidelity: {name: float(np.mean(scores[fidelity, name])) for name in names}
+        for fidelity in [*fidelities, FULL]
+    }
 
 
 def interval(low: np.ndarray, full: np.ndarray) -> tuple[float, float]:
@@ -57,7 +64,9 @@ def interval(low: np.ndarray, full: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fidelities", default="0.25,0.5")
     parser.add_argument("--domains", default="chat,math,code")
@@ -67,7 +76,10 @@ def main() -> None:
     fidelities = [float(one) for one in options.fidelities.split(",")]
     sources = baseline_sources() | {one.name: one.seed for one in directions()}
     out = [
-        f"Measured {date.today()} on {device_name(torch.device('cpu'))} ({os.cpu_count()} cores), torch {torch.__version__}, heads, {options.seeds} seeds.",
+        (
+            f"Measured {date.today()} on {device_name(torch.device('cpu'))} ({os.cpu_count()} cores), torch"
+            f" {torch.__version__}, heads, {options.seeds} seeds."
+        ),
         "",
         "| testbed | recipes | " + " | ".join(f"fidelity {one:g}" for one in fidelities) + " |",
         "| --- | --- |" + " --- |" * len(fidelities),
@@ -77,7 +89,9 @@ def main() -> None:
         work = Path(folder)
         for domain in options.domains.split(","):
             prepare(domain, work / domain)
-            evaluator = Evaluator(work / domain, cache=work / "cache", spool=work / "spool" / domain, workers=options.workers)
+            evaluator = Evaluator(
+                work / domain, cache=work / "cache", spool=work / "spool" / domain, workers=options.workers
+            )
             evaluator.warm_up()
             found = measure(evaluator, sources, fidelities, options.seeds)
             full = np.array(list(found[FULL].values()))
@@ -88,8 +102,16 @@ def main() -> None:
                 cells.append(f"{spearmanr(low, full).statistic:.2f} ({least:.2f} to {most:.2f})")
             out.append(f"| mini/{domain} | {len(full)} | " + " | ".join(cells) + " |")
             print(out[-1], flush=True)
-            head = ["", f"### Mean PGR by fidelity, mini/{domain}", "", "| | " + " | ".join(f"{one:g}" for one in found) + " |"]
-            rows = [f"| {name} | " + " | ".join(f"{found[one][name]:.2f}" for one in found) + " |" for name in found[FULL]]
+            head = [
+                "",
+                f"### Mean PGR by fidelity, mini/{domain}",
+                "",
+                "| | " + " | ".join(f"{one:g}" for one in found) + " |",
+            ]
+            rows = [
+                f"| {name} | " + " | ".join(f"{found[one][name]:.2f}" for one in found) + " |"
+                for name in found[FULL]
+            ]
             means += [*head, "| --- |" + " --- |" * len(found), *rows]
     out += means
     print("\n".join(out))

@@ -1,10 +1,12 @@
-"""One training as a user would write it today: Hugging Face's Trainer, and peft for LoRA, in a process of its own.
+"""One training as a user would write it today: Hugging Face's Trainer, and peft for LoRA, in a process of its
+own.
 
     python benchmarks/huggingface_trial.py SPEC.json
 
-SPEC names a prepared testbed, a cache, a kind of student, a seed and sizes (see `Spec` in benchmarks/trainer.py). The same initial parameters, data
-order, schedule and optimiser as the trainer's, no clipping, so that both end alike but for rounding. Prints JSON: seconds of wall and of CPU for
-the training alone, and writes the parameters to the file that SPEC names.
+SPEC names a prepared testbed, a cache, a kind of student, a seed and sizes (see `Spec` in
+benchmarks/trainer.py). The same initial parameters, data order, schedule and optimiser as the trainer's, no
+clipping, so that both end alike but for rounding. Prints JSON: seconds of wall and of CPU for the training
+alone, and writes the parameters to the file that SPEC names.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Head(nn.Module):
 
     def ours(self) -> dict[str, torch.Tensor]:
         layers = ((self.first, 1), (self.second, 2))
-        return {f"weight_{n}": one.weight.t() for one, n in layers} | {f"bias_{n}": one.bias for one, n in layers}
+        return {f"weight_{n}": one.weight.t() for one, n in layers} | {
+            f"bias_{n}": one.bias for one, n in layers
+        }
 
 
 class Lora(nn.Module):
@@ -70,8 +74,14 @@ class Lora(nn.Module):
         from peft import LoraConfig, get_peft_model
 
         super().__init__()
-        names = [model.trunk.full_name(name.removesuffix(".lora_A")) for name in parameters if name.endswith(".lora_A")]
-        config = LoraConfig(r=model.rank, lora_alpha=2 * model.rank, target_modules=names, task_type="FEATURE_EXTRACTION")
+        names = [
+            model.trunk.full_name(name.removesuffix(".lora_A"))
+            for name in parameters
+            if name.endswith(".lora_A")
+        ]
+        config = LoraConfig(
+            r=model.rank, lora_alpha=2 * model.rank, target_modules=names, task_type="FEATURE_EXTRACTION"
+        )
         self.base = get_peft_model(model.trunk.strong.model, config)
         self.names = {self._peft_name(model, name): name for name in parameters if "lora_" in name}
         own = dict(self.base.named_parameters())
@@ -132,12 +142,26 @@ def main() -> None:
             return padded(some, strong.pad_token_id)
 
     arguments = TrainingArguments(
-        output_dir=str(Path(spec.result).parent / "hf"), per_device_train_batch_size=training.batch, num_train_epochs=1,
-        learning_rate=training.learning_rate, lr_scheduler_type="linear", weight_decay=0.0, max_grad_norm=0.0, optim="adamw_torch_fused",
-        logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=spec.device == "cpu", seed=0,
-        dataloader_pin_memory=False, remove_unused_columns=False,
-    )  # fmt: skip
-    trainer = InOrder(model=model, args=arguments, train_dataset=Rows(inputs, targets), data_collator=collator)
+        output_dir=str(Path(spec.result).parent / "hf"),
+        per_device_train_batch_size=training.batch,
+        num_train_epochs=1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        max_grad_norm=0.0,
+        optim="adamw_torch_fused",
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=spec.device == "cpu",
+        seed=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+    trainer = InOrder(
+        model=model, args=arguments, train_dataset=Rows(inputs, targets), data_collator=collator
+    )
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     facts = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

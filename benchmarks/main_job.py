@@ -1,11 +1,13 @@
-"""Where the wall time of the main job goes: `evo-aar evolve` with its defaults, and how it compares with another version.
+"""Where the wall time of the main job goes: `evo-aar evolve` with its defaults, and how it compares with
+another version.
 
-    python benchmarks/main_job.py [--chart docs/images/main-job.svg] [--write docs/FILE.md] [evolve's own options]
+    python benchmarks/main_job.py [--chart FILE.svg] [--write docs/FILE.md] [evolve's own options]
     python benchmarks/main_job.py --against PYTHON [--chart FILE.svg] [evolve's own options]
 
-The first runs a search and prints a table of its time by part; the workers' time is told apart as they report it (`evaluator.work`). The second runs
-this version and another one, installed in the environment of another PYTHON, at once, each on an empty cache of its own, and prints wall and CPU time, trials and
-the best, and this one's table.
+The first runs a search and prints a table of its time by part; the workers' time is told apart as they report
+it (`evaluator.work`). The second runs this version and another one, installed in the environment of another
+PYTHON, at once, each on an empty cache of its own, and prints wall and CPU time, trials and the best, and
+this one's table.
 """
 
 from __future__ import annotations
@@ -23,7 +25,19 @@ from datetime import date
 from functools import wraps
 from pathlib import Path
 
-COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0", "#c0c0c0")
+COLOURS = (
+    "#4269d0",
+    "#efb118",
+    "#ff725c",
+    "#6cc5b0",
+    "#3ca951",
+    "#ff8ab7",
+    "#a463f2",
+    "#97bbf5",
+    "#9c6b4e",
+    "#9498a0",
+    "#c0c0c0",
+)
 COMMAND = ["-c", "from evo_aar.cli import main; main()", "evolve"]
 
 
@@ -73,7 +87,10 @@ def profile(arguments: list[str]) -> dict[str, float]:
         from population.database import Database
     made: list[evaluator.Evaluator] = []
     begin = evaluator.Evaluator.__init__
-    evaluator.Evaluator.__init__ = lambda self, *some, **options: (made.append(self), begin(self, *some, **options))[1]
+    evaluator.Evaluator.__init__ = lambda self, *some, **options: (
+        made.append(self),
+        begin(self, *some, **options),
+    )[1]
     clock.times(session, "prepared", "testbed")
     clock.times(evaluator.Evaluator, "warm_up", "hidden states")
     clock.times(baselines, "load_or_train", "ceilings")
@@ -110,13 +127,20 @@ def apportioned(seconds: dict[str, float], evaluators: list) -> dict[str, float]
             spent[name] += one.work.seconds[part] / one.workers
     idle = max(0.0, waited - sum(spent.values()))
     scale = (waited - idle) / max(1e-9, sum(spent.values()))
-    return {name: value * scale for name, value in spent.items()} | {"workers begin, or have no trial left": idle} | seconds
+    return (
+        {name: value * scale for name, value in spent.items()}
+        | {"workers begin, or have no trial left": idle}
+        | seconds
+    )
 
 
 def table(seconds: dict[str, float]) -> list[str]:
     whole = sum(seconds.values())
     lines = ["| part | seconds | share |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {value:.1f} | {value / whole:.0%} |" for name, value in sorted(seconds.items(), key=lambda one: -one[1])]
+    lines += [
+        f"| {name} | {value:.1f} | {value / whole:.0%} |"
+        for name, value in sorted(seconds.items(), key=lambda one: -one[1])
+    ]
     return [*lines, f"| all | {whole:.1f} | |"]
 
 
@@ -143,27 +167,54 @@ def chart(seconds: dict[str, float], path: Path) -> None:
 
 
 def compare(other: Path, arguments: list[str], chart_path: Path | None) -> list[str]:
-    """Both versions at once, so that whatever else the machine does slows them alike; and where this one's time went."""
+    """Both versions at once, so that whatever else the machine does slows them alike; and where this one's
+    time went.
+    """
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as name:
         folders = {version: Path(name) / version for version in ("other", "this")}
         parts = Path(name) / "parts.md"
-        own = [sys.executable, str(Path(__file__).resolve()), "--write", str(parts), "--keep", "runs", *arguments]
+        own = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--write",
+            str(parts),
+            "--keep",
+            "runs",
+            *arguments,
+        ]
         own += ["--chart", str(chart_path.resolve())] if chart_path else []
-        commands = {"other": [str(other), *COMMAND, "--runs", "runs", "--run", "job", *arguments], "this": own}
-        running, lines = {}, ["| version | wall, s | CPU, s | trials | best evolved child |", "| --- | --- | --- | --- | --- |"]
+        commands = {
+            "other": [str(other), *COMMAND, "--runs", "runs", "--run", "job", *arguments],
+            "this": own,
+        }
+        running, lines = (
+            {},
+            [
+                "| version | wall, s | CPU, s | trials | best evolved child |",
+                "| --- | --- | --- | --- | --- |",
+            ],
+        )
         begun = time.perf_counter()
         for version, command in commands.items():
             folder = folders[version]
             folder.mkdir()
             environment = os.environ | {"EVO_AAR_CACHE": str(folder / "cache")}
-            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=open(folder / "printed", "w"))  # noqa: SIM115
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=open(folder / "printed", "w"),  # noqa: SIM115
+            )
             running[process.pid] = version
         spent = {}
         while running:
             pid, status, used = os.wait4(-1, 0)
             version = running.pop(pid)
             if status:
-                raise SystemExit(f"{version} ended with status {os.waitstatus_to_exitcode(status)}; its message stands above.")
+                raise SystemExit(
+                    f"{version} ended with status {os.waitstatus_to_exitcode(status)}; its message stands"
+                    " above."
+                )
             spent[version] = (time.perf_counter() - begun, used.ru_utime + used.ru_stime)
         for version, (wall, cpu) in spent.items():
             trials = _trials(folders[version] / "runs" / "job" / "search.sqlite")
@@ -182,12 +233,16 @@ def _trials(path: Path) -> int:
 
 
 def _best(printed: str) -> str:
-    line = next((line for line in printed.splitlines() if "best evolved child" in line and "less" not in line), "")
+    line = next(
+        (line for line in printed.splitlines() if "best evolved child" in line and "less" not in line), ""
+    )
     return " ".join(line.replace("│", " ").split()[3:7])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--chart", type=Path, help="write a stacked bar chart to this .svg file")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     parser.add_argument("--against", type=Path, help="the interpreter of another version's environment")
@@ -206,8 +261,8 @@ def main() -> None:
     from evaluator.trainer.fusion import device_name
 
     lines = [
-        f"Measured {date.today()} on {device_name(torch.device('cpu'))} ({os.cpu_count()} cores), torch {torch.__version__}; "
-        f"`evo-aar evolve {' '.join(arguments)}`".rstrip("` ")
+        f"Measured {date.today()} on {device_name(torch.device('cpu'))} ({os.cpu_count()} cores), torch"
+        f" {torch.__version__}; `evo-aar evolve {' '.join(arguments)}`".rstrip("` ")
         + "`.",
         "",
         *lines,

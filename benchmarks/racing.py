@@ -1,11 +1,13 @@
 """What racing saves, and what it costs.
 
     python benchmarks/racing.py replay runs/FULL [runs/OTHER ...]
-    python benchmarks/racing.py compare [--testbeds mini/chat,mini/math,mini/code] [--searches 3] [evolve's own options]
+    python benchmarks/racing.py compare [--testbeds mini/chat,mini/math,mini/code] [--searches 3] \\
+        [evolve's own options]
 
-The first races a search that ran with --no-race afterwards, on the trials that it has on record: whom the race would have stopped is compared with
-who lived in fact, and with the line of whoever was crowned. A search that races goes other ways once somebody is stopped who would have lived; so
-the second runs whole searches with and without racing and compares whom they crown, on final seeds that both have in common.
+The first races a search that ran with --no-race afterwards, on the trials that it has on record: whom the
+race would have stopped is compared with who lived in fact, and with the line of whoever was crowned. A search
+that races goes other ways once somebody is stopped who would have lived; so the second runs whole searches
+with and without racing and compares whom they crown, on final seeds that both have in common.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from population.store import Store
 
 
 def replay(store: Store) -> dict[str, int]:
-    """Births that were tried, trials of theirs on the search's seeds, who would have been stopped, what that saves, and who of them lived."""
+    """Births that were tried, trials of theirs on the search's seeds, who would have been stopped, what that
+    saves, and who of them lived.
+    """
     settings, testbed = SearchSettings.from_json(store.settings), store.facts["testbed_hash"]
     seeds = search_seeds(settings.seed, settings.seeds)
     found = dict.fromkeys(("births", "trials", "stopped", "saved", "lived", "ancestors"), 0)
@@ -42,12 +46,19 @@ def replay(store: Store) -> dict[str, int]:
     generations = store.generations.all()
     for before, after in pairwise(generations):
         race = Race(
-            {island.number: [trials(one) for one in island.population] for island in before.islands}, seeds, settings.population
+            {island.number: [trials(one) for one in island.population] for island in before.islands},
+            seeds,
+            settings.population,
         )
         lived = {one for island in after.islands for one in island.population}
-        born = [store.individuals.get(fate.individual) for fate in store.generations.fates(generation=after.number)]
+        born = [
+            store.individuals.get(fate.individual)
+            for fate in store.generations.fates(generation=after.number)
+        ]
         born = {one.id: one for one in born if one.generation == after.number}
-        children = sorted((one for one in born.values() if len(trials(one.id)) == len(seeds)), key=lambda one: one.rank)
+        children = sorted(
+            (one for one in born.values() if len(trials(one.id)) == len(seeds)), key=lambda one: one.rank
+        )
         found["births"] += len(children)
         found["trials"] += len(seeds) * len(children)
         for count in rungs(len(seeds))[:-1]:
@@ -86,7 +97,19 @@ class Ended:
 def search(testbed: str, seed: int, racing: str, runs: Path, arguments: list[str]) -> Ended:
     """Run `evo-aar evolve` in a process of its own."""
     name = f"{testbed.replace('/', '-')}-{seed}{racing}"
-    own = ["--testbed", testbed, "--seed", str(seed), racing, "--run", name, "--runs", str(runs), "--operator", "offline"]
+    own = [
+        "--testbed",
+        testbed,
+        "--seed",
+        str(seed),
+        racing,
+        "--run",
+        name,
+        "--runs",
+        str(runs),
+        "--operator",
+        "offline",
+    ]
     subprocess.run(
         [sys.executable, "-c", "from evo_aar.cli import main; main()", "evolve", *own, *arguments],
         check=True,
@@ -119,10 +142,14 @@ def compare(testbeds: list[str], searches: int, arguments: list[str]) -> list[st
                 ended = {racing: search(testbed, seed, racing, Path(folder), arguments) for racing in order}
                 without, raced = ended["--no-race"], ended["--race"]
                 difference = paired_difference(raced.final, without.final)
-                cells = [f"{one.crowned} {np.mean([trial.pgr for trial in one.final]):.3f}" for one in (without, raced)]
+                cells = [
+                    f"{one.crowned} {np.mean([trial.pgr for trial in one.final]):.3f}"
+                    for one in (without, raced)
+                ]
                 error = f" ± {difference.standard_error:.3f}" if difference.standard_error else ""
                 lines.append(
-                    f"| {testbed} | {seed} | {without.trials} | {raced.trials} | {cells[0]} | {cells[1]} | {difference.mean:+.3f}{error} |"
+                    f"| {testbed} | {seed} | {without.trials} | {raced.trials} | {cells[0]} | {cells[1]} |"
+                    f" {difference.mean:+.3f}{error} |"
                 )
                 print(lines[-1], file=sys.stderr, flush=True)
                 differences.append(difference.mean)
@@ -138,7 +165,9 @@ def compare(testbeds: list[str], searches: int, arguments: list[str]) -> list[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("replay").add_argument("runs", type=Path, nargs="+", help="folders of searches that ran with --no-race")
+    commands.add_parser("replay").add_argument(
+        "runs", type=Path, nargs="+", help="folders of searches that ran with --no-race"
+    )
     comparing = commands.add_parser("compare", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     comparing.add_argument("--testbeds", default="mini/chat,mini/math,mini/code")
     comparing.add_argument("--searches", type=int, default=3, help="pairs of searches a testbed")
@@ -149,7 +178,8 @@ def main() -> None:
     if arguments:
         parser.error(f"replay has no option {arguments[0]}")
     print(
-        "| search | children tried on all seeds | would have been stopped | trials saved | of those stopped, lived | were the crowned one's ancestors |"
+        "| search | children tried on all seeds | would have been stopped | trials saved | of those stopped,"
+        " lived | were the crowned one's ancestors |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for run in options.runs:
@@ -157,7 +187,8 @@ def main() -> None:
             found = replay(store)
         share = found["saved"] / max(1, found["trials"])
         print(
-            f"| {run.name} | {found['births']} | {found['stopped']} | {found['saved']} of {found['trials']} ({share:.0%}) | {found['lived']} | {found['ancestors']} |"
+            f"| {run.name} | {found['births']} | {found['stopped']} | {found['saved']} of {found['trials']}"
+            f" ({share:.0%}) | {found['lived']} | {found['ancestors']} |"
         )
 
 

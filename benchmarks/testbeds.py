@@ -1,9 +1,11 @@
-"""What the built-in testbeds look like: weak, ceiling, majority, and the PGR of every baseline and seed recipe, with heads and with LoRA.
+"""What the built-in testbeds look like: weak, ceiling, majority, and the PGR of every baseline and seed
+recipe, with heads and with LoRA.
 
-    python benchmarks/testbeds.py [--seeds 5] [--workers 2] [--students head,lora] [--domains chat,math,code] [--write docs/FILE.md]
+    python benchmarks/testbeds.py [--seeds 5] \\
+        [--workers 2] [--students head,lora] [--domains chat,math,code] [--write docs/FILE.md]
 
-Prints Markdown tables and, where both kinds of student were run, the rank correlation between them. LoRA takes many
-times as long as heads.
+Prints Markdown tables and, where both kinds of student were run, the rank correlation between them. LoRA
+takes many times as long as heads.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def measure(
         name = trials[result.trial]
         if result.pgr is None:
             failed.add(name)
-            print(f"<!-- {testbed.name} {kind} {name}: {result.outcome.reason}: {result.outcome.message} -->", flush=True)
+            print(
+                f"<!-- {testbed.name} {kind} {name}: {result.outcome.reason}: {result.outcome.message} -->",
+                flush=True,
+            )
         else:
             found[name].append(result.pgr)
     return evaluator, {name: [] if name in failed else values for name, values in found.items()}
@@ -64,14 +69,24 @@ def table(evaluators: dict[str, Evaluator], figures: dict[str, dict[str, list[fl
 
     base = [evaluators[domain].baselines for domain in domains]
     row("majority accuracy", [f"{one.majority:.3f}" for one in base])
-    row("weak accuracy (16 seeds)", [f"{one.weak_accuracy:.3f} ± {standard_error(one.weak):.3f}" for one in base])
-    row("ceiling accuracy (16 seeds)", [f"{one.ceiling_accuracy:.3f} ± {standard_error(one.ceiling):.3f}" for one in base])
+    row(
+        "weak accuracy (16 seeds)",
+        [f"{one.weak_accuracy:.3f} ± {standard_error(one.weak):.3f}" for one in base],
+    )
+    row(
+        "ceiling accuracy (16 seeds)",
+        [f"{one.ceiling_accuracy:.3f} ± {standard_error(one.ceiling):.3f}" for one in base],
+    )
     row("gap", [f"{one.gap:.3f}" for one in base])
     for name in next(iter(figures.values())):
         row(
             name,
             [
-                f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" if (values := figures[domain][name]) else "failed"
+                (
+                    f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+                    if (values := figures[domain][name])
+                    else "failed"
+                )
                 for domain in domains
             ],
         )
@@ -85,7 +100,9 @@ def table(evaluators: dict[str, Evaluator], figures: dict[str, dict[str, list[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--students", default="head,lora")
@@ -95,7 +112,8 @@ def main() -> None:
     options = parser.parse_args()
     sources = baseline_sources() | {one.name: one.seed for one in directions()}
     out = [
-        f"Measured {date.today()} on {platform.machine()}, torch {torch.__version__}, {options.device}, {options.seeds} seeds; PGR ± sd over seeds, fitness split."
+        f"Measured {date.today()} on {platform.machine()}, torch {torch.__version__}, {options.device},"
+        f" {options.seeds} seeds; PGR ± sd over seeds, fitness split."
     ]
     means: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as folder:
@@ -110,7 +128,9 @@ def main() -> None:
                 )
             out += ["", f"### Student: {kind}", "", *table(evaluators, figures)]
             means[kind] = [
-                np.mean(values) if (values := figures[domain][name]) else np.nan for domain in figures for name in sources
+                np.mean(values) if (values := figures[domain][name]) else np.nan
+                for domain in figures
+                for name in sources
             ]
             print("\n".join(out), flush=True)
         if len(means) == 2:

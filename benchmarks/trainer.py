@@ -1,13 +1,16 @@
 """What the batched trainer gains: the same trainings in four ways, interleaved in one run.
 
-    python benchmarks/trainer.py [--repeats 3] [--kinds head,lora] [--steps 200,6] [--device cpu] [--write docs/FILE.md]
+    python benchmarks/trainer.py [--repeats 3] [--kinds head,lora] [--steps 200,6] [--device cpu] \\
+        [--write docs/FILE.md]
 
-1. one process per training, with Hugging Face's Trainer (and peft)    2. one trainer, one training after another
+1. one process per training, with Hugging Face's Trainer (and peft)    2. one trainer, one training after
+  another
 3. resident slots that take turns, never fused    4. fused slots, as the tuned budget has them
-On a GPU also 5: as many trainers side by side as there are trainings, on a randomly initialised model of the Qwen3 architecture.
+On a GPU also 5: as many trainers side by side as there are trainings, on a randomly initialised model of the
+Qwen3 architecture.
 
-Prints Markdown tables: a cell's times are medians over repeats; errors are the largest difference of a parameter from way 2. Run it
-with OMP_NUM_THREADS=1 on a CPU.
+Prints Markdown tables: a cell's times are medians over repeats; errors are the largest difference of a
+parameter from way 2. Run it with OMP_NUM_THREADS=1 on a CPU.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ NOTHING_FUSED = 1  # token
 
 @dataclass(frozen=True)
 class Spec:
-    """A training, and where it finds its testbed. `size`: batch of a head, tokens of a LoRA student's step. `result`: a file."""
+    """A training, and where it finds its testbed. `size`: batch of a head, tokens of a LoRA student's step.
+
+    `result`: a file.
+    """
 
     testbed: str
     cache: str
@@ -69,18 +75,33 @@ class Spec:
         rng = np.random.default_rng([seed, 7])
         rows = rng.choice(trainer.testbed.sizes["train"], batch * self.steps)
         return Training(
-            model=model, rows=rows, targets=rng.dirichlet([1, 1], len(rows)).astype(np.float32), weights=np.ones(len(rows), np.float32),
-            order=None, loss="cross_entropy", loss_options={}, learning_rate=2e-3, weight_decay=0.0, schedule="linear", epochs=1.0,
-            batch_size=batch, seed=seed, start=None,
-        )  # fmt: skip
+            model=model,
+            rows=rows,
+            targets=rng.dirichlet([1, 1], len(rows)).astype(np.float32),
+            weights=np.ones(len(rows), np.float32),
+            order=None,
+            loss="cross_entropy",
+            loss_options={},
+            learning_rate=2e-3,
+            weight_decay=0.0,
+            schedule="linear",
+            epochs=1.0,
+            batch_size=batch,
+            seed=seed,
+            start=None,
+        )
 
 
 def ours(spec: Spec, tokens_per_step: int | None = None) -> Trainer:
     """A trainer for the spec."""
     testbed = Testbed.load(Path(spec.testbed))
     if spec.model:
-        profile = dataclasses.replace(testbed.profile, trainable_layers=None, precision="bfloat16", layers=(-1,), head_layers=(-1,))
-        testbed = dataclasses.replace(testbed, strong=spec.model, profile=profile, content_hash=f"random-{testbed.content_hash}")
+        profile = dataclasses.replace(
+            testbed.profile, trainable_layers=None, precision="bfloat16", layers=(-1,), head_layers=(-1,)
+        )
+        testbed = dataclasses.replace(
+            testbed, strong=spec.model, profile=profile, content_hash=f"random-{testbed.content_hash}"
+        )
     return Trainer(testbed, cache=Path(spec.cache), device=spec.device, tokens_per_step=tokens_per_step)
 
 
@@ -144,7 +165,8 @@ def side_by_side(spec: Spec, seeds: int, folder: Path) -> Time:
     path.write_text(json.dumps(dataclasses.asdict(spec)))
     command = [sys.executable, __file__, "--side", str(path)]
     running = [
-        subprocess.Popen([*command, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for seed in range(seeds)
+        subprocess.Popen([*command, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for seed in range(seeds)
     ]
     for one in running:
         one.stdout.readline()  # it is ready
@@ -172,17 +194,30 @@ def _keep(made: dict, way: int, act: Callable, trainer: Trainer, trainings: list
 
 
 def error(found: list[dict], wanted: list[dict]) -> float:
-    return max(float((one[name] - other[name]).abs().max()) for one, other in zip(found, wanted, strict=True) for name in other)
+    return max(
+        float((one[name] - other[name]).abs().max())
+        for one, other in zip(found, wanted, strict=True)
+        for name in other
+    )
 
 
-def measure(spec: Spec, slots: tuple[int, ...], repeats: int, processes: bool, folder: Path) -> dict[int, dict]:
+def measure(
+    spec: Spec, slots: tuple[int, ...], repeats: int, processes: bool, folder: Path
+) -> dict[int, dict]:
     """By number of slots: lists of times by way, and errors."""
     trainers = {2: ours(spec), 3: ours(spec, NOTHING_FUSED), 4: ours(spec)}
     cells: dict[int, dict] = {
-        k: {"errors": {}, "fused": 0.0, **{way: [] for way in ("1", "1 alone", "2", "3", "4", "5")}} for k in slots
+        k: {"errors": {}, "fused": 0.0, **{way: [] for way in ("1", "1 alone", "2", "3", "4", "5")}}
+        for k in slots
     }
     for way, trainer in trainers.items():  # tune, load, cache
-        together(trainer, [dataclasses.replace(spec, steps=2).training(trainer, seed) for seed in range(1 if way == 2 else 2)])
+        together(
+            trainer,
+            [
+                dataclasses.replace(spec, steps=2).training(trainer, seed)
+                for seed in range(1 if way == 2 else 2)
+            ],
+        )
     for _ in range(repeats):
         outside = in_processes(spec, 0, folder) if processes else None
         for k, cell in cells.items():
@@ -212,12 +247,25 @@ def median(times: list[Time], clock: str) -> float:
 def table(kind: str, results: dict[int, dict[int, dict]], clock: str) -> list[str]:
     """A row a cell. Ratios are of medians of that clock."""
     unit = "batch" if kind == "head" else "tokens"
-    head = [unit, "K", "slots a step", *(f"{way}, ms" for way in ("1", "1 alone", "2", "3", "4")), "4/2", "4/3", "4/1", "4/1 alone"]
+    head = [
+        unit,
+        "K",
+        "slots a step",
+        *(f"{way}, ms" for way in ("1", "1 alone", "2", "3", "4")),
+        "4/2",
+        "4/3",
+        "4/1",
+        "4/1 alone",
+    ]
     if kind == "lora":
         head.append("share of saturated")
     head += ["error 1", "error 3", "error 4"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    per_second = {(size, k): k * size / median(cell["4"], clock) for size, cells in results.items() for k, cell in cells.items()}
+    per_second = {
+        (size, k): k * size / median(cell["4"], clock)
+        for size, cells in results.items()
+        for k, cell in cells.items()
+    }
     for size, cells in results.items():
         for k, cell in cells.items():
             times = {way: median(cell[way], clock) for way in ("1", "1 alone", "2", "3", "4")}
@@ -252,9 +300,16 @@ def random_model(folder: Path) -> str:
 
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     config = Qwen3Config(
-        vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        num_key_value_heads=8, head_dim=128, max_position_embeddings=4096, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=151_936,
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    )
     torch.manual_seed(0)
     Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -262,7 +317,9 @@ def random_model(folder: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", default="head,lora")
     parser.add_argument("--steps", default="200,6", help="steps of a head's and of a LoRA student's training")
@@ -277,8 +334,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     steps = dict(zip(("head", "lora"), map(int, options.steps.split(",")), strict=True))
     out = [
-        f"Measured {date.today()} on {device_name(torch.device(options.device))} ({os.cpu_count()} cores, one thread used), torch {torch.__version__}; "
-        f"medians of {options.repeats} interleaved repeats; {steps['head']} steps a head, {steps['lora']} a LoRA student."
+        f"Measured {date.today()} on {device_name(torch.device(options.device))} ({os.cpu_count()} cores, one"
+        f" thread used), torch {torch.__version__}; medians of {options.repeats} interleaved repeats;"
+        f" {steps['head']} steps a head, {steps['lora']} a LoRA student."
     ]
     with tempfile.TemporaryDirectory(prefix="evo-aar-benchmark-") as name:
         folder = Path(name)
@@ -289,7 +347,15 @@ def main() -> None:
             sizes, slots = (HEAD_BATCHES, HEAD_SLOTS) if kind == "head" else (LORA_TOKENS, LORA_SLOTS)
             results = {}
             for size in [size for size in sizes if not only or size in only]:
-                spec = Spec(str(folder / "math"), str(folder / "cache"), kind, size, steps[kind], options.device, model=model)
+                spec = Spec(
+                    str(folder / "math"),
+                    str(folder / "cache"),
+                    kind,
+                    size,
+                    steps[kind],
+                    options.device,
+                    model=model,
+                )
                 results[size] = measure(spec, slots, options.repeats, not options.no_processes, folder)
                 print(f"<!-- {kind} {size} done -->", flush=True)
             for clock in ("cpu", "wall"):
@@ -299,7 +365,9 @@ def main() -> None:
                     "",
                     "Way 5, wall time, ms: "
                     + "; ".join(
-                        f"{size}, K = {k}: {_ms(median(c['5'], 'wall'))}" for size, r in results.items() for k, c in r.items()
+                        f"{size}, K = {k}: {_ms(median(c['5'], 'wall'))}"
+                        for size, r in results.items()
+                        for k, c in r.items()
                     ),
                 ]
         out += ["", "Tuned budgets, microseconds of a fused step per slot by number of slots:", ""]

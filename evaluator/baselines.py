@@ -1,4 +1,6 @@
-"""The two fixed points of PGR: the weak model's accuracy and the ceiling's, means over many seeds, cached by content."""
+"""The two fixed points of PGR: the weak model's accuracy and the ceiling's, means over many seeds, cached by
+content.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ SEEDS = 16
 
 @dataclass(frozen=True)
 class Baselines:
-    """Accuracies on one split, the fitness split unless said otherwise. `weak` and `ceiling` list them by seed."""
+    """Accuracies on one split, the fitness split unless said otherwise.
+
+    `weak` and `ceiling` list them by seed.
+    """
 
     weak: tuple[float, ...]
     ceiling: tuple[float, ...]
@@ -64,13 +69,16 @@ def load_or_train(settings: WorkerSettings, grader: Grader, testbed: Testbed, wo
         _write(path, lambda file: file.write(json.dumps(asdict(found)).encode()))
     if found.gap <= 0:
         raise TestbedError(
-            f"{testbed.name}: the ceiling ({found.ceiling_accuracy:.3f}) is not above the weak accuracy ({found.weak_accuracy:.3f}), "
-            "so PGR is undefined. Choose a stronger strong model or a weaker weak one."
+            f"{testbed.name}: the ceiling ({found.ceiling_accuracy:.3f}) is not above the weak accuracy"
+            f" ({found.weak_accuracy:.3f}), so PGR is undefined. Choose a stronger strong model or a weaker"
+            " weak one."
         )
     return found
 
 
-def ceiling_probabilities(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int) -> np.ndarray:
+def ceiling_probabilities(
+    settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: int
+) -> np.ndarray:
     """[seeds, m] P(class 1) on the grader's split by each ceiling, trained again where the cache lacks it."""
     path = _path(settings, grader, testbed, "-ceilings.npy")
     if not path.exists():
@@ -84,7 +92,9 @@ def _train(settings: WorkerSettings, grader: Grader, testbed: Testbed, workers: 
     executor = workers_executor(workers)
     futures = [executor.submit(train_ceilings, settings, labels, share, grader.split) for share in shares]
     predictions = {
-        seed: one for share, future in zip(shares, futures, strict=True) for seed, one in zip(share, future.result(), strict=True)
+        seed: one
+        for share, future in zip(shares, futures, strict=True)
+        for seed, one in zip(share, future.result(), strict=True)
     }
     path = _path(settings, grader, testbed, "-ceilings.npy")
     _write(path, lambda file: np.save(file, np.stack([predictions[seed][:, 1] for seed in range(SEEDS)])))

@@ -12,9 +12,11 @@ class OverBudget(Exception):
 
 
 class Budget:
-    """Counts tokens. A token trained by another kind of student than the default costs in proportion to vanilla's epochs.
+    """Counts tokens. A token trained by another kind of student than the default costs in proportion to
+    vanilla's epochs.
 
-    So a LoRA training of vanilla's length costs as much as a head training of vanilla's length, whichever is the default.
+    So a LoRA training of vanilla's length costs as much as a head training of vanilla's length, whichever is
+    the default.
     """
 
     def __init__(self, profile: Profile, kind: str, pool_tokens: int) -> None:
@@ -36,5 +38,7 @@ class Budget:
     def _charge(self, tokens: float) -> None:
         cost = math.ceil(tokens)
         if cost > self.left:
-            raise OverBudget(f"this request costs {cost:,} tokens; {self.left:,} of the trial's {self.total:,} are left")
+            raise OverBudget(
+                f"this request costs {cost:,} tokens; {self.left:,} of the trial's {self.total:,} are left"
+            )
         self.spent += cost

@@ -45,7 +45,11 @@ class Conversation:
         self.seconds = 0.0  # the trial's share of the worker's time, kept by the service
         size = trainer.testbed.sizes["train"]
         kept = min(SMOKE_ROWS, size) if trial.purpose == SMOKE else max(8, round(trial.fidelity * size))
-        self._pool = np.sort(np.random.default_rng([trial.seed, 1]).permutation(size)[:kept]) if kept < size else np.arange(size)
+        self._pool = (
+            np.sort(np.random.default_rng([trial.seed, 1]).permutation(size)[:kept])
+            if kept < size
+            else np.arange(size)
+        )
         self._tokens = trainer.states.tokens("train")[self._pool]
         self._budget = Budget(trainer.testbed.profile, kind, int(self._tokens.sum()))
         self._shelf = Shelf()
@@ -53,12 +57,16 @@ class Conversation:
         self._slots: dict[int, Slot] = {}
         self._asked: dict[int, float] = {}  # since when a gradient is awaited, by request
         self._history: list[dict] = []
-        self._widths: dict[int, int] = {}  # of the hidden states that a recipe's own loss has last seen, by training
+        self._widths: dict[
+            int, int
+        ] = {}  # of the hidden states that a recipe's own loss has last seen, by training
         self._count = 0
 
     @property
     def asked_since(self) -> float | None:
-        """Since when the trainer has waited longest for a gradient of the recipe's own loss, in monotonic seconds."""
+        """Since when the trainer has waited longest for a gradient of the recipe's own loss, in monotonic
+        seconds.
+        """
         return min(self._asked.values(), default=None)
 
     def start(self) -> Message:
@@ -71,7 +79,9 @@ class Conversation:
             "layers": list(states.layers),
             "has_prior": states.has_prior(),
             "templates": len(testbed.templates),
-            "statements": [index for index, template in enumerate(testbed.templates) if template.is_statement],
+            "statements": [
+                index for index, template in enumerate(testbed.templates) if template.is_statement
+            ],
             "student": self._kind,
             "budget": self._budget.left,
         }
@@ -115,10 +125,14 @@ class Conversation:
         )
 
     def _told_history(self, message: Message) -> None:
-        """Keep the history of the trainings that the recipe knows of: which others had ended by now is a matter of timing."""
+        """Keep the history of the trainings that the recipe knows of: which others had ended by now is a
+        matter of timing.
+        """
         delivered = message.fields.get("delivered")
         known = delivered if type(delivered) is int else 0
-        self._history = sorted((one for one in self._history if one["request"] <= known), key=lambda one: one["request"])
+        self._history = sorted(
+            (one for one in self._history if one["request"] <= known), key=lambda one: one["request"]
+        )
 
     def close(self) -> None:
         """Give up the trial's slots."""
@@ -144,8 +158,12 @@ class Conversation:
             defaults=dataclasses.asdict(profile),
             seed=request_seed(self.trial.seed, message.number),
         )
-        self._budget.charge_training(model.kind, training.steps * training.batch * float(self._tokens[training.rows].mean()))
-        ask = None if training.loss is not None else partial(self._ask_gradient, message.number, training.rows)
+        self._budget.charge_training(
+            model.kind, training.steps * training.batch * float(self._tokens[training.rows].mean())
+        )
+        ask = (
+            None if training.loss is not None else partial(self._ask_gradient, message.number, training.rows)
+        )
         training = dataclasses.replace(training, rows=self._pool[training.rows])
         self._slots[message.number] = self._trainer.submit(
             training, lambda slot: self._trained(message.number, slot), ask, self.trial.source_hash
@@ -187,13 +205,18 @@ class Conversation:
             hidden = message.arrays.get("hidden")
             if hidden is not None:
                 hidden = requests.float_array(
-                    hidden, (slot.training.batch, self._widths[message.number]), "the loss's gradient of the hidden states"
+                    hidden,
+                    (slot.training.batch, self._widths[message.number]),
+                    "the loss's gradient of the hidden states",
                 )
         except Refused as error:
             self.fail("invalid_request", words(error))
             return
         device = slot.state.device
-        slot.gradient = (torch.from_numpy(logits).to(device), None if hidden is None else torch.from_numpy(hidden).to(device))
+        slot.gradient = (
+            torch.from_numpy(logits).to(device),
+            None if hidden is None else torch.from_numpy(hidden).to(device),
+        )
 
     def _on_hidden(self, message: Message) -> None:
         fields = message.fields
@@ -204,10 +227,19 @@ class Conversation:
             hidden = self._trainer.states.get("train", layer, template, swap)[self._pool]
         else:
             if not isinstance(student, Trained) or student.model.kind != "lora" or template or swap:
-                raise Refused("only a LoRA student has hidden states of its own, and for template 0 unswapped")
+                raise Refused(
+                    "only a LoRA student has hidden states of its own, and for template 0 unswapped"
+                )
             self._budget.charge_forward(self._tokens.sum())
             hidden = student.model.hidden(student.parameters, "train", torch.from_numpy(self._pool), layer)
-        self._send(Message("hidden", message.number, {"budget": self._budget.left}, {"hidden": np.asarray(hidden, np.float32)}))
+        self._send(
+            Message(
+                "hidden",
+                message.number,
+                {"budget": self._budget.left},
+                {"hidden": np.asarray(hidden, np.float32)},
+            )
+        )
 
     def _on_prior(self, message: Message) -> None:
         template, swap = self._template(message.fields)
@@ -219,7 +251,11 @@ class Conversation:
         student = self._shelf.get(message.fields.get("student"))
         self._budget.charge_forward(self._tokens.sum())
         probabilities = self._trainer.probabilities(student, "train")[self._pool]
-        self._send(Message("predicted", message.number, {"budget": self._budget.left}, {"probabilities": probabilities}))
+        self._send(
+            Message(
+                "predicted", message.number, {"budget": self._budget.left}, {"probabilities": probabilities}
+            )
+        )
 
     def _on_linear(self, message: Message) -> None:
         layers = requests.layer_numbers(message.fields.get("layers"), self._trainer.layers)
@@ -230,7 +266,10 @@ class Conversation:
         bias = requests.number(message.fields, "bias", -1e6, 1e6)
         # Half the logit for each class: the difference is what was asked for, and the two classes are alike.
         half = torch.from_numpy(weight / 2).to(fresh["weight_2"].device)
-        parameters = {"weight_2": torch.stack([-half, half], 1), "bias_2": torch.tensor([-bias / 2, bias / 2], device=half.device)}
+        parameters = {
+            "weight_2": torch.stack([-half, half], 1),
+            "bias_2": torch.tensor([-bias / 2, bias / 2], device=half.device),
+        }
         self._shelf.keep(message.number, Trained(model, parameters))
 
     def _on_shift(self, message: Message) -> None:
@@ -249,7 +288,11 @@ class Conversation:
 
     def _on_ensemble(self, message: Message) -> None:
         numbers, weights = message.fields.get("students"), message.fields.get("weights")
-        if not isinstance(numbers, list) or not isinstance(weights, list) or not 1 <= len(numbers) <= MAX_ENSEMBLE:
+        if (
+            not isinstance(numbers, list)
+            or not isinstance(weights, list)
+            or not 1 <= len(numbers) <= MAX_ENSEMBLE
+        ):
             raise Refused(f"an ensemble has 1 to {MAX_ENSEMBLE} members")
         if len(weights) != len(numbers):
             raise Refused(f"{len(weights)} weights for {len(numbers)} members")
@@ -267,9 +310,13 @@ class Conversation:
         start = self._shelf.get(message.fields.get("start"), optional=True)
         if start is not None and not isinstance(start, Trained):
             raise Refused("a session starts from a trained student")
-        model = start.model if start is not None else self._trainer.default(self._student_kind(message.fields))
+        model = (
+            start.model if start is not None else self._trainer.default(self._student_kind(message.fields))
+        )
         parameters = (
-            start.parameters if start is not None else model.initial_parameters(request_seed(self.trial.seed, message.number))
+            start.parameters
+            if start is not None
+            else model.initial_parameters(request_seed(self.trial.seed, message.number))
         )
         self._sessions[message.number] = Session(model, parameters, self._pool)
         self._send(Message("opened", message.number, {"budget": self._budget.left}))
@@ -279,7 +326,11 @@ class Conversation:
         rows = requests.row_numbers(message.arrays.get("rows", np.zeros(0)), len(self._pool), repeats=1)
         sets = int(requests.number(message.fields, "sets", 0, 4096, whole=True))
         self._budget.charge_forward(max(1, sets) * float(self._tokens[rows].sum()))
-        given = {name.removeprefix("parameters."): array for name, array in message.arrays.items() if name != "rows"}
+        given = {
+            name.removeprefix("parameters."): array
+            for name, array in message.arrays.items()
+            if name != "rows"
+        }
         logits = session.forward(rows, given if sets else None, sets)
         self._send(Message("logits", message.number, {"budget": self._budget.left}, {"logits": logits}))
 
@@ -307,7 +358,8 @@ class Conversation:
     def _on_session_student(self, message: Message) -> None:
         session = self._session(message)
         self._shelf.keep(
-            message.number, Trained(session.model, {name: value.clone() for name, value in session.parameters.items()})
+            message.number,
+            Trained(session.model, {name: value.clone() for name, value in session.parameters.items()}),
         )
         self._send(Message("student", message.number))
 
@@ -339,14 +391,20 @@ class Conversation:
         fitness = self._trainer.probabilities(student, self.trial.split)
         pool = self._trainer.probabilities(student, "train")
         if not (np.isfinite(fitness).all() and np.isfinite(pool).all()):
-            self.fail("diverged", "the student's predictions are NaN or infinite; lower the learning rate", _output(message))
+            self.fail(
+                "diverged",
+                "the student's predictions are NaN or infinite; lower the learning rate",
+                _output(message),
+            )
             return
         self.student = student
         self._end(fitness=fitness, pool=pool[:, 1], members=members(student), output=_output(message))
 
     def _end(self, **found) -> None:
         self.close()
-        self.outcome = Outcome(tokens=self._budget.spent, seconds=self.seconds, history=self._history, **found)
+        self.outcome = Outcome(
+            tokens=self._budget.spent, seconds=self.seconds, history=self._history, **found
+        )
 
     # ---- reading fields
 
@@ -372,11 +430,16 @@ class Conversation:
 
     def _template(self, fields: dict) -> tuple[int, bool]:
         count = len(self._trainer.testbed.templates)
-        return int(requests.number(fields, "template", 0, count - 1, whole=True)), requests.flag(fields, "swap")
+        return int(requests.number(fields, "template", 0, count - 1, whole=True)), requests.flag(
+            fields, "swap"
+        )
 
     def _require_prior(self, template: int) -> None:
         if not self._trainer.states.has_prior(template):
-            raise Refused("this strong model, or this template, has no zero-shot prior; see task.has_prior", "NotAvailable")
+            raise Refused(
+                "this strong model, or this template, has no zero-shot prior; see task.has_prior",
+                "NotAvailable",
+            )
 
 
 def _output(message: Message) -> str:
@@ -384,7 +447,9 @@ def _output(message: Message) -> str:
 
 
 VERBS = frozenset(
-    name.removeprefix("_on_").replace("session_", "session.") for name in vars(Conversation) if name.startswith("_on_")
+    name.removeprefix("_on_").replace("session_", "session.")
+    for name in vars(Conversation)
+    if name.startswith("_on_")
 )
 UNNUMBERED = frozenset({"gradient", "done", "failed"})
 UNANSWERED = frozenset({"linear", "shift", "untrained", "ensemble", "session.close"}) | UNNUMBERED

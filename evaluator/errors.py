@@ -2,7 +2,10 @@
 
 
 class EvaluatorError(Exception):
-    """Base of the evaluator's errors. The message names the mistake, its place and the remedy, on one line."""
+    """Base of the evaluator's errors.
+
+    The message names the mistake, its place and the remedy, on one line.
+    """
 
 
 class TestbedError(EvaluatorError):

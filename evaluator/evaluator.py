@@ -30,7 +30,9 @@ from evaluator.workers import stop_workers, workers_executor
 POLL_SECONDS = 0.1
 WORKER_ATTEMPTS = 3
 SMALL_MODEL = 512
-"""Hidden size up to which states are computed on one thread: threads gain little there, and one rounds the same everywhere."""
+"""Hidden size up to which states are computed on one thread: threads gain little there, and one rounds the
+same everywhere.
+"""
 
 
 def check_device(device: str) -> None:
@@ -39,13 +41,16 @@ def check_device(device: str) -> None:
         raise EvaluatorError(f"--device {device}: cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise EvaluatorError(
-            "--device cuda: torch finds no CUDA device here. `evo-aar doctor` says what is missing; or use --device cpu."
+            "--device cuda: torch finds no CUDA device here. `evo-aar doctor` says what is missing; or use"
+            " --device cpu."
         )
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, and which of its rows were right; None for a failure."""
+    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, and which of its rows
+    were right; None for a failure.
+    """
 
     trial: Trial
     outcome: Outcome
@@ -57,9 +62,10 @@ class Result:
 class Evaluator:
     """Scores recipes on one testbed, over `workers` processes, each a whole trainer.
 
-    `work` tells what the workers did so far, for people to look at. `spool` is the folder in which outcomes appear as trials end. A trial whose outcome lies there already is graded, not run.
-    `level`: of the sandbox that recipes run in; None for the best that this machine has.
-    `baselines`: the fixed points of PGR, where they are another testbed's (a changed world is measured by the real one's).
+    `work` tells what the workers did so far, for people to look at. `spool` is the folder in which outcomes
+    appear as trials end. A trial whose outcome lies there already is graded, not run. `level`: of the sandbox
+    that recipes run in; None for the best that this machine has. `baselines`: the fixed points of PGR, where
+    they are another testbed's (a changed world is measured by the real one's).
     """
 
     def __init__(
@@ -80,7 +86,9 @@ class Evaluator:
         check_device(device)
         self.testbed = Testbed.load(testbed_path)
         self.kind = kind or self.testbed.profile.student
-        self.settings = WorkerSettings(Path(testbed_path), cache, self.kind, device, limits or Limits(), level or level_here())
+        self.settings = WorkerSettings(
+            Path(testbed_path), cache, self.kind, device, limits or Limits(), level or level_here()
+        )
         self.workers = workers
         self.work = Work()
         self.grader = Grader(self.testbed.path)
@@ -92,12 +100,17 @@ class Evaluator:
     def baselines(self) -> Baselines:
         """Weak and ceiling accuracy over many seeds, trained once and cached by the testbed's content."""
         if self._baselines is None:
-            self._baselines = baselines_module.load_or_train(self.settings, self.grader, self.testbed, self.workers)
+            self._baselines = baselines_module.load_or_train(
+                self.settings, self.grader, self.testbed, self.workers
+            )
         return self._baselines
 
     @cached_property
     def sealed_grader(self) -> Grader:
-        """The grader of the sealed split. Asking for it reads that split's labels: for a search's report alone."""
+        """The grader of the sealed split.
+
+        Asking for it reads that split's labels: for a search's report alone.
+        """
         return Grader(self.testbed.path, "sealed")
 
     @cached_property
@@ -120,8 +133,12 @@ class Evaluator:
         return self._states.has_prior()
 
     def in_world(self, name: str, progress: Callable[[int, int], None] | None = None) -> Evaluator:
-        """An evaluator like this one in a changed world (`evaluator.audits.worlds`), measured against this one's baselines."""
-        folder = worlds.world(self.testbed, name, self.settings.cache, device=self.settings.device, progress=progress)
+        """An evaluator like this one in a changed world (`evaluator.audits.worlds`), measured against this
+        one's baselines.
+        """
+        folder = worlds.world(
+            self.testbed, name, self.settings.cache, device=self.settings.device, progress=progress
+        )
         return Evaluator(
             folder,
             cache=self.settings.cache,
@@ -135,13 +152,16 @@ class Evaluator:
         )
 
     def ensemble_accuracies(self, members: int, sealed: bool = False) -> list[float]:
-        """What ensembles of ceilings reach on a split, for random choices of as many seeds (`Grader.ensemble_accuracies`)."""
+        """What ensembles of ceilings reach on a split, for random choices of as many seeds
+        (`Grader.ensemble_accuracies`).
+        """
         grader = self.sealed_grader if sealed else self.grader
         ceilings = baselines_module.ceiling_probabilities(self.settings, grader, self.testbed, self.workers)
         return grader.ensemble_accuracies(ceilings, members)
 
     def warm_up(self, progress: Callable[[int, int], None] | None = None, *, sealed: bool = False) -> None:
-        """Compute the hidden states that every search reads, where the cache lacks them; `progress(done, total)` in texts.
+        """Compute the hidden states that every search reads, where the cache lacks them; `progress(done,
+        total)` in texts.
 
         `sealed`: those of the sealed split too, for a search's report alone.
         """
@@ -151,13 +171,16 @@ class Evaluator:
         self._states.fill(("train", "fitness", "sealed") if sealed else ("train", "fitness"))
 
     def evaluate(
-        self, trials: Sequence[Trial], students: Path | None = None, on_question: Callable[[Trial], None] = lambda trial: None
+        self,
+        trials: Sequence[Trial],
+        students: Path | None = None,
+        on_question: Callable[[Trial], None] = lambda trial: None,
     ) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
-        `students`: a folder for the students of one recipe's trials, `seed-N` each (see `evaluator.trainer.save`); `on_question` is
-        called before the grader is asked about a trial.
-        Raises `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
+        `students`: a folder for the students of one recipe's trials, `seed-N` each (see
+        `evaluator.trainer.save`); `on_question` is called before the grader is asked about a trial. Raises
+        `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
         """
         for purpose in {trial.purpose for trial in trials}:
             self._measure(purpose)  # trained before the workers are busy
@@ -182,42 +205,61 @@ class Evaluator:
                 continue
             if isinstance(error, TerminatedWorkerError):
                 raise EvaluatorError(
-                    f"worker processes were killed {WORKER_ATTEMPTS} times, last with {len(open_trials)} trials open. "
-                    "Out of memory? Use fewer --workers and resume."
+                    f"worker processes were killed {WORKER_ATTEMPTS} times, last with {len(open_trials)}"
+                    " trials open. Out of memory? Use fewer --workers and resume."
                 ) from error
             if error is not None:
                 raise error
 
     def run_ungraded(self, trial: Trial) -> Outcome:
-        """A trial whose purpose is not a score, run beside whatever else the workers are at. Raises `EvaluatorError` if it keeps killing them."""
+        """A trial whose purpose is not a score, run beside whatever else the workers are at.
+
+        Raises `EvaluatorError` if it keeps killing them.
+        """
         for attempt in range(1, WORKER_ATTEMPTS + 1):
             try:
                 return workers_executor(self.workers).submit(run_ungraded, self.settings, trial).result()
             except TerminatedWorkerError as error:
                 if attempt == WORKER_ATTEMPTS:
                     raise EvaluatorError(
-                        f"worker processes were killed {WORKER_ATTEMPTS} times by a recipe that was looked at. Out of memory? Use fewer --workers."
+                        f"worker processes were killed {WORKER_ATTEMPTS} times by a recipe that was looked"
+                        " at. Out of memory? Use fewer --workers."
                     ) from error
         raise AssertionError("unreachable")
 
     def _submit(self, trials: list[Trial], students: Path | None) -> list[Future]:
-        """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of every kind."""
+        """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of
+        every kind.
+        """
         by_recipe: dict[str, list[Trial]] = {}
         for trial in trials:
             by_recipe.setdefault(trial.source_hash, []).append(trial)
         recipes = list(by_recipe.values())
-        chunks = [[trial for own in recipes[start :: self.workers] for trial in own] for start in range(self.workers)]
+        chunks = [
+            [trial for own in recipes[start :: self.workers] for trial in own]
+            for start in range(self.workers)
+        ]
         executor = workers_executor(self.workers)
-        return [executor.submit(run_trials, self.settings, chunk, self._spool, students) for chunk in chunks if chunk]
+        return [
+            executor.submit(run_trials, self.settings, chunk, self._spool, students)
+            for chunk in chunks
+            if chunk
+        ]
 
     def forget(self, trial: Trial) -> None:
         """Drop a spooled outcome that its owner has put on record."""
         (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
 
     def _measure(self, purpose: str) -> tuple[Grader, Baselines]:
-        return (self.sealed_grader, self.sealed_baselines) if purpose == SEALED else (self.grader, self.baselines)
+        return (
+            (self.sealed_grader, self.sealed_baselines)
+            if purpose == SEALED
+            else (self.grader, self.baselines)
+        )
 
-    def _collect(self, open_trials: dict[str, Trial], on_question: Callable[[Trial], None]) -> Iterator[Result]:
+    def _collect(
+        self, open_trials: dict[str, Trial], on_question: Callable[[Trial], None]
+    ) -> Iterator[Result]:
         for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
             outcome = Outcome.load(self._spool / f"{key}.npz")
             trial = open_trials.pop(key)

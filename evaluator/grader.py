@@ -1,4 +1,7 @@
-"""The grader: the one place that holds ground truth during a search. What leaves it is a score, and every question is counted."""
+"""The grader: the one place that holds ground truth during a search.
+
+What leaves it is a score, and every question is counted.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class Grader:
         self.questions = 0
 
     def correct(self, probabilities: np.ndarray) -> np.ndarray:
-        """[m] bool: which rows of the split [m, 2] probabilities get right. For the engine's own record, never for an operator."""
+        """[m] bool: which rows of the split [m, 2] probabilities get right.
+
+        For the engine's own record, never for an operator.
+        """
         if probabilities.shape != (len(self._labels), 2):
             raise ValueError(f"predictions of shape {probabilities.shape} for {len(self._labels)} rows")
         self.questions += 1
@@ -44,7 +50,9 @@ class Grader:
         return float(max(self._labels.mean(), 1 - self._labels.mean()))
 
     def ensemble_accuracies(self, probabilities: np.ndarray, members: int, subsets: int = 20) -> list[float]:
-        """Accuracy on the split of the mean of `members` of the [seeds, m] P(class 1), for random subsets of the seeds."""
+        """Accuracy on the split of the mean of `members` of the [seeds, m] P(class 1), for random subsets of
+        the seeds.
+        """
         rng = np.random.default_rng([members, subsets])
         chosen = [rng.choice(len(probabilities), members, replace=False) for _ in range(subsets)]
         return [float(((probabilities[seeds].mean(0) > 0.5) == self._labels).mean()) for seeds in chosen]

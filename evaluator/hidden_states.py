@@ -1,12 +1,14 @@
-"""A testbed's hidden states and zero-shot priors, computed once and read from a cache of memory-mapped .npy files.
+"""A testbed's hidden states and zero-shot priors, computed once and read from a cache of memory-mapped .npy
+files.
 
     <cache_dir>/<content hash of the testbed>-<fingerprint of the strong model>[-bfloat16]/
         <split>-template<t>[-swapped]-layer<l>.npy     [n, d] float32
         <split>-template<t>-margin.npy                 [n] float32, logit of class 1 minus class 0
-        <split>-template<t>-tokens.npy                 [n] float32, tokens of the row's text, or of both of a pair's
+        <split>-template<t>-tokens.npy                 [n] float32, tokens of the row's text or a pair's two
 
-The first to ask for a template of a split reads its texts, all layers of the profile and the prior in one forward pass; it
-holds a file lock, so that other processes wait instead of computing the same. A file is whole or absent.
+The first to ask for a template of a split reads its texts, all layers of the profile and the prior in one
+forward pass; it holds a file lock, so that other processes wait instead of computing the same. A file is
+whole or absent.
 """
 
 from __future__ import annotations
@@ -31,19 +33,30 @@ from evaluator.testbeds.prepared import Template, Testbed
 class HiddenStates:
     """What the frozen strong model says about a testbed's inputs.
 
-    `progress(done, total)` is called while texts are read; nothing is called where the cache has all. Raises EvaluatorError
-    if the testbed's strong model cannot be found.
+    `progress(done, total)` is called while texts are read; nothing is called where the cache has all. Raises
+    EvaluatorError if the testbed's strong model cannot be found.
     """
 
     def __init__(
-        self, testbed: Testbed, cache_dir: Path | str, device: str | torch.device = "cpu", *, progress: Progress | None = None
+        self,
+        testbed: Testbed,
+        cache_dir: Path | str,
+        device: str | torch.device = "cpu",
+        *,
+        progress: Progress | None = None,
     ) -> None:
         self.testbed = testbed
         self.device = torch.device(device)
         self.progress = progress
         self.description = describe(testbed.strong)
-        self.layers: tuple[int, ...] = tuple(sorted({self.description.layer(layer) for layer in testbed.profile.layers}))
-        self.precision = "bfloat16" if testbed.profile.precision == "bfloat16" and native_bfloat16(self.device) else "float32"
+        self.layers: tuple[int, ...] = tuple(
+            sorted({self.description.layer(layer) for layer in testbed.profile.layers})
+        )
+        self.precision = (
+            "bfloat16"
+            if testbed.profile.precision == "bfloat16" and native_bfloat16(self.device)
+            else "float32"
+        )
         suffix = "" if self.precision == "float32" else f"-{self.precision}"
         self.folder = Path(cache_dir) / f"{testbed.content_hash}-{self.description.fingerprint[:16]}{suffix}"
         self._open: dict[str, np.ndarray] = {}
@@ -61,19 +74,24 @@ class HiddenStates:
         number = self.description.layer(layer)
         if number not in self.layers:
             raise EvaluatorError(
-                f"layer {layer} of testbed {self.testbed.name} is not cached; its profile's layers are {self.layers}."
+                f"layer {layer} of testbed {self.testbed.name} is not cached; its profile's layers are"
+                f" {self.layers}."
             )
         return number
 
     def has_prior(self, template: int = 0) -> bool:
-        """Whether the strong model can answer this template zero-shot: it is causal, and the template asks for one of two words."""
+        """Whether the strong model can answer this template zero-shot: it is causal, and the template asks
+        for one of two words.
+        """
         chosen = self._template(template)
         return self.description.causal and chosen.verdicts is not None and not chosen.is_statement
 
     def get(self, split: str, layer: int, template: int = 0, swap: bool = False) -> np.ndarray:
-        """Hidden states at the classification position, [n, d] float32, read-only; a pair's are the first's minus the second's.
+        """Hidden states at the classification position, [n, d] float32, read-only; a pair's are the first's
+        minus the second's.
 
-        `swap` exchanges a pair's two replies, or the verdict that a statement asserts; a question about one choice has none.
+        `swap` exchanges a pair's two replies, or the verdict that a statement asserts; a question about one
+        choice has none.
         """
         layer, chosen = self.resolve(layer), self._template(template)
         stated = swap and chosen.is_statement
@@ -83,8 +101,9 @@ class HiddenStates:
     def prior(self, split: str, template: int = 0, swap: bool = False) -> np.ndarray:
         """Zero-shot probabilities of the row's classes 0 and 1, [n, 2] float32.
 
-        A pair's log-odds are the first reply's margin minus the second's. As replies are read apart, `swap` changes nothing: column
-        1 is always the probability that the row's own first reply is the better one. Raises EvaluatorError where `has_prior` is false.
+        A pair's log-odds are the first reply's margin minus the second's. As replies are read apart, `swap`
+        changes nothing: column 1 is always the probability that the row's own first reply is the better one.
+        Raises EvaluatorError where `has_prior` is false.
         """
         if not self.has_prior(template):
             raise EvaluatorError(
@@ -95,9 +114,11 @@ class HiddenStates:
         return np.stack([expit(-margin), expit(margin)], axis=1)
 
     def fill(self, splits: tuple[str, ...] = ("train", "fitness")) -> None:
-        """Put into the cache whatever recipes can ask for on these splits, with `progress` over all texts that it lacks.
+        """Put into the cache whatever recipes can ask for on these splits, with `progress` over all texts
+        that it lacks.
 
-        The pool is read under every template and both verdicts of a statement; other splits under those that students answer to.
+        The pool is read under every template and both verdicts of a statement; other splits under those that
+        students answer to.
         """
         variants = [
             (split, number, swap)
@@ -106,7 +127,9 @@ class HiddenStates:
             for swap in ((False, True) if template.is_statement else (False,))
             if split == "train" or number == 0 or self.has_prior(number)
         ]
-        lacking = [one for one in variants if _open_whole(self.folder / f"{_variant(*one)}-tokens.npy") is None]
+        lacking = [
+            one for one in variants if _open_whole(self.folder / f"{_variant(*one)}-tokens.npy") is None
+        ]
         texts = 1 if self.testbed.kind == "single" else 2
         done, total = 0, sum(self.testbed.sizes[split] * texts for split, _, _ in lacking)
         told = self.progress
@@ -123,7 +146,10 @@ class HiddenStates:
 
     def _template(self, number: int) -> Template:
         if not 0 <= number < len(self.testbed.templates):
-            raise EvaluatorError(f"testbed {self.testbed.name} has templates 0 to {len(self.testbed.templates) - 1}, not {number}.")
+            raise EvaluatorError(
+                f"testbed {self.testbed.name} has templates 0 to {len(self.testbed.templates) - 1}, not"
+                f" {number}."
+            )
         return self.testbed.templates[number]
 
     def _read(self, split: str, template: int, stated_swap: bool, what: str) -> np.ndarray:
@@ -133,7 +159,9 @@ class HiddenStates:
             array = _open_whole(self.folder / name)
             if array is None:
                 with self._locked(variant):
-                    array = _open_whole(self.folder / name)  # another process may have written it while this one waited
+                    array = _open_whole(
+                        self.folder / name
+                    )  # another process may have written it while this one waited
                     if array is None:
                         self._compute(split, template, stated_swap, variant)
                         array = np.load(self.folder / name, mmap_mode="r")
@@ -151,7 +179,9 @@ class HiddenStates:
         if margins is not None:
             self._write(f"{variant}-margin", self._compare(margins))
         tokens = np.array([len(ids) for ids in self.strong.encode(texts)], np.float32)
-        self._write(f"{variant}-tokens", tokens if self.testbed.kind == "single" else sum(np.split(tokens, 2)))
+        self._write(
+            f"{variant}-tokens", tokens if self.testbed.kind == "single" else sum(np.split(tokens, 2))
+        )
 
     def _compare(self, values: np.ndarray) -> np.ndarray:
         """A pair's first half minus its second; a single's values as they are."""
@@ -162,7 +192,9 @@ class HiddenStates:
 
     @contextmanager
     def _locked(self, variant: str) -> Iterator[None]:
-        """The folder exists, and no other process computes this variant; the operating system frees the lock of a process that died."""
+        """The folder exists, and no other process computes this variant; the operating system frees the lock
+        of a process that died.
+        """
         lock = FileLock(self.folder / f"{variant}.lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +223,8 @@ class HiddenStates:
 
     def _unwritable(self, error: OSError) -> EvaluatorError:
         return EvaluatorError(
-            f"cannot write the cache of hidden states in {self.folder}: {error.strerror}; free space or choose another folder."
+            f"cannot write the cache of hidden states in {self.folder}: {error.strerror}; free space or"
+            " choose another folder."
         )
 
 
@@ -200,7 +233,9 @@ def _variant(split: str, template: int, stated_swap: bool) -> str:
 
 
 def _open_whole(path: Path) -> np.ndarray | None:
-    """The array at `path`, or None if there is none, or one cut short, as a disk may leave it after a power cut."""
+    """The array at `path`, or None if there is none, or one cut short, as a disk may leave it after a power
+    cut.
+    """
     try:
         return np.load(path, mmap_mode="r")
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):

@@ -1,4 +1,6 @@
-"""Recipe processes as the trainer sees them: start one per trial, end it for certain, hear that it is gone."""
+"""Recipe processes as the trainer sees them: start one per trial, end it for certain, hear that
+it is gone.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ END_SECONDS = 10
 
 @dataclass(frozen=True)
 class Limits:
-    """What one recipe process may use. CPU time is what ends an endless loop; wall time is a fault of the infrastructure's.
+    """What one recipe process may use. CPU time is what ends an endless loop; wall time is a fault of the
+    infrastructure's.
 
     `file_bytes` bounds one file, `scratch_bytes` and `scratch_files` all that lies in the scratch folder.
     """
@@ -41,7 +44,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Exit:
-    """A recipe process that has ended: its status as `subprocess` gives it, negative for a signal; `scratch`: for what it had stored."""
+    """A recipe process that has ended: its status as `subprocess` gives it, negative for a signal; `scratch`:
+    for what it had stored.
+    """
 
     number: int
     status: int
@@ -51,8 +56,8 @@ class Exit:
 class RecipeProcesses:
     """Servers of `recipes.process`, and their children. Use as a context manager; leaving ends them all.
 
-    `level`: of the sandbox; None for the best that this machine has. One server forks every trial's process, but at level C, where
-    each trial has a server of its own.
+    `level`: of the sandbox; None for the best that this machine has. One server forks every trial's process,
+    but at level C, where each trial has a server of its own.
     """
 
     def __init__(self, limits: Limits, level: Level | None = None) -> None:
@@ -94,7 +99,9 @@ class RecipeProcesses:
         ours, theirs = socket.socketpair()
         order = {"op": "spawn", "id": self._count, "limits": asdict(self._limits)}
         with theirs:
-            socket.send_fds(self._server_of(self._count).control, [json.dumps(order).encode()], [theirs.fileno()])
+            socket.send_fds(
+                self._server_of(self._count).control, [json.dumps(order).encode()], [theirs.fileno()]
+            )
         ours.setblocking(False)
         return self._count, ours
 
@@ -140,5 +147,7 @@ class RecipeProcesses:
 def _received(server: Server) -> dict:
     data = server.control.recv(1 << 16)
     if not data:
-        raise EvaluatorError(f"the recipe processes' server ended (exit status {server.process.wait()}). Resume the search.")
+        raise EvaluatorError(
+            f"the recipe processes' server ended (exit status {server.process.wait()}). Resume the search."
+        )
     return json.loads(data)

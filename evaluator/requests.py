@@ -38,7 +38,9 @@ def words(said: object, most: int = MAX_WORDS) -> str:
     return str(said)[:most].encode("utf-8", "replace").decode("utf-8")
 
 
-def number(fields: Mapping, name: str, low: float, high: float, default: float | None = None, whole: bool = False) -> float:
+def number(
+    fields: Mapping, name: str, low: float, high: float, default: float | None = None, whole: bool = False
+) -> float:
     """A finite number in [low, high]; `default` where the recipe left it open."""
     value = fields.get(name)
     if value is None and default is not None:
@@ -46,7 +48,9 @@ def number(fields: Mapping, name: str, low: float, high: float, default: float |
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
         raise Refused(f"{name} must be a finite number, got {value!r}")
     if not low <= value <= high or (whole and value != int(value)):
-        raise Refused(f"{name} must be {'a whole number ' if whole else ''}between {low:g} and {high:g}, got {value!r}")
+        raise Refused(
+            f"{name} must be {'a whole number ' if whole else ''}between {low:g} and {high:g}, got {value!r}"
+        )
     return int(value) if whole else float(value)
 
 
@@ -82,7 +86,9 @@ def float_array(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> 
         or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True))
     ):
         wanted = "[" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
-        raise Refused(f"{name} must be floats of shape {wanted}, got {array.dtype} of shape {list(array.shape)}")
+        raise Refused(
+            f"{name} must be floats of shape {wanted}, got {array.dtype} of shape {list(array.shape)}"
+        )
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     if not np.isfinite(single).all():
@@ -126,12 +132,18 @@ def loss_of(fields: Mapping) -> tuple[str | None, dict[str, float]]:
         raise Refused(f"unknown loss {name!r}; one of {', '.join(LOSSES)}")
     if not isinstance(options, dict) or set(options) - set(LOSSES[name]):
         raise Refused(f"loss {name} has the options {list(LOSSES[name])}, got {options!r}")
-    return name, {option: number(options, option, -100, 100, default) for option, default in LOSSES[name].items()}
+    return name, {
+        option: number(options, option, -100, 100, default) for option, default in LOSSES[name].items()
+    }
 
 
 def layer_numbers(values: object, offered: tuple[int, ...]) -> tuple[int, ...]:
     """Layers on offer; a negative one is an index into them from the end."""
-    if not isinstance(values, list) or not 1 <= len(values) <= MAX_LAYERS or any(type(value) is not int for value in values):
+    if (
+        not isinstance(values, list)
+        or not 1 <= len(values) <= MAX_LAYERS
+        or any(type(value) is not int for value in values)
+    ):
         raise Refused(f"layers must be 1 to {MAX_LAYERS} layer numbers, got {values!r}")
     for value in values:
         if value not in offered and not -len(offered) <= value < 0:
@@ -148,7 +160,9 @@ def training(
     defaults: Mapping[str, Mapping[str, float]],
     seed: int,
 ) -> Training:
-    """A request "train" as a fully specified training, its rows counted within the trial's own pool of `size`."""
+    """A request "train" as a fully specified training, its rows counted within the trial's own pool of
+    `size`.
+    """
     fields, arrays = message.fields, message.arrays
     if "targets" not in arrays:
         raise Refused("finetune needs targets")

@@ -1,4 +1,6 @@
-"""A student read back from the files that `evaluator.trainer.save` wrote, to be asked about rows that no testbed holds."""
+"""A student read back from the files that `evaluator.trainer.save` wrote, to be asked about rows that no
+testbed holds.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,18 @@ class SavedStudent:
         self._folder = folder
         self._tree = facts["student"]
         self._fields = FIELDS[facts["testbed"]["kind"]]
-        self._templates = [Template(one["pattern"], one["verdicts"] and tuple(one["verdicts"])) for one in facts["templates"]]
+        self._templates = [
+            Template(one["pattern"], one["verdicts"] and tuple(one["verdicts"])) for one in facts["templates"]
+        ]
         self._strong = strong
 
     @classmethod
     def load(cls, folder: Path | str, *, strong: str | None = None, device: str = "cpu") -> SavedStudent:
-        """The student in `folder`. `strong`: where its strong model lies now, if not where it lay when the student was trained.
+        """The student in `folder`. `strong`: where its strong model lies now, if not where it lay when the
+        student was trained.
 
-        Raises EvaluatorError where the folder holds no student, or the strong model can't be found or is another one.
+        Raises EvaluatorError where the folder holds no student, or the strong model can't be found or is
+        another one.
         """
         folder = Path(folder)
         try:
@@ -47,22 +53,33 @@ class SavedStudent:
                 f"{folder} holds no student (no student.json). Name a folder that `evo-aar export` wrote."
             ) from None
         except json.JSONDecodeError as error:
-            raise EvaluatorError(f"{folder / 'student.json'}: not JSON ({error.msg}). Export the student again.") from None
+            raise EvaluatorError(
+                f"{folder / 'student.json'}: not JSON ({error.msg}). Export the student again."
+            ) from None
         if facts.get("format") != FORMAT:
             raise EvaluatorError(
-                f"{folder} has student format {facts.get('format')}; this version reads {FORMAT}. Export it again."
+                f"{folder} has student format {facts.get('format')}; this version reads {FORMAT}. Export it"
+                " again."
             )
         name = strong or facts["strong"]["name"]
         if describe(name).fingerprint != facts["strong"]["fingerprint"]:
-            raise EvaluatorError(f"{name} is not the strong model that the student in {folder} was trained on. Name that one.")
-        return cls(folder, facts, StrongModel.load(name, device=device, precision=facts["strong"]["precision"]))
+            raise EvaluatorError(
+                f"{name} is not the strong model that the student in {folder} was trained on. Name that one."
+            )
+        return cls(
+            folder, facts, StrongModel.load(name, device=device, precision=facts["strong"]["precision"])
+        )
 
     def probabilities(self, rows: Sequence[Row]) -> np.ndarray:
-        """[n, 2] float32: P(class 0), P(class 1) of each row, a dict with "question" and "choice", or "prompt", "first", "second"."""
+        """[n, 2] float32: P(class 0), P(class 1) of each row, a dict with "question" and "choice", or
+        "prompt", "first", "second".
+        """
         for place, row in enumerate(rows):
             missing = [field for field in self._fields if field not in row]
             if missing:
-                raise EvaluatorError(f"row {place} has no {missing[0]!r}; a row has {', '.join(self._fields)}.")
+                raise EvaluatorError(
+                    f"row {place} has no {missing[0]!r}; a row has {', '.join(self._fields)}."
+                )
         if not rows:
             return np.zeros((0, 2), np.float32)
 
@@ -88,7 +105,9 @@ class SavedStudent:
                 pooled = self._read(rows, 0, layers=(self._strong.depth,))
             head = _tensors(self._folder / node["folder"] / "head.safetensors")
             return _Answers(pooled @ head["weight"].T + head["bias"])
-        raise EvaluatorError(f"{self._folder}: unknown kind of student {kind!r}. Use the version that exported it.")
+        raise EvaluatorError(
+            f"{self._folder}: unknown kind of student {kind!r}. Use the version that exported it."
+        )
 
     def _head_logits(self, node: dict, rows: Sequence[Row]) -> np.ndarray:
         tensors = _tensors(self._folder / node["file"])
@@ -97,8 +116,12 @@ class SavedStudent:
             values = np.maximum(values @ tensors["weight_1"] + tensors["bias_1"], 0)
         return values @ tensors["weight_2"] + tensors["bias_2"]
 
-    def _read(self, rows: Sequence[Row], template: int, layers: tuple[int, ...] = (), verdicts: bool = False) -> np.ndarray:
-        """Concatenated hidden states [n, d], or verdict margins [n]; a pair's are the first's minus the second's."""
+    def _read(
+        self, rows: Sequence[Row], template: int, layers: tuple[int, ...] = (), verdicts: bool = False
+    ) -> np.ndarray:
+        """Concatenated hidden states [n, d], or verdict margins [n]; a pair's are the first's minus the
+        second's.
+        """
         chosen = self._templates[template]
         texts = [text for place in zip(*(chosen.render(row) for row in rows), strict=True) for text in place]
         states, margins = self._strong.read(texts, layers, chosen.verdicts if verdicts else None)
@@ -117,7 +140,9 @@ class SavedStudent:
                 up, down = (factors[f"base_model.model.{name}.lora_{factor}.weight"] for factor in "BA")
                 weight = self._strong.model.get_submodule(name).weight
                 kept.append((weight, weight.data))
-                delta = torch.from_numpy((up @ down).T if config["fan_in_fan_out"] else up @ down).to(weight.device)
+                delta = torch.from_numpy((up @ down).T if config["fan_in_fan_out"] else up @ down).to(
+                    weight.device
+                )
                 weight.data = weight.data + scale * delta
             yield
         finally:

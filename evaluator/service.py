@@ -1,7 +1,7 @@
 """The evaluator's service: any number of recipe processes talk to one trainer at once.
 
-One thread, one loop: read what recipes ask, take one fused step, send what is ready. Which trial is served first changes when
-things happen, never what comes out.
+One thread, one loop: read what recipes ask, take one fused step, send what is ready. Which trial is served
+first changes when things happen, never what comes out.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ WALL_TIME_ATTEMPTS = 2
 class _Peer:
     """A recipe's process, the connection to it, and its conversation.
 
-    A recipe that asks faster than it reads is made to wait, and one that goes on asking is ended: the trainer keeps neither its answers nor
-    its requests beyond a bound.
+    A recipe that asks faster than it reads is made to wait, and one that goes on asking is ended: the trainer
+    keeps neither its answers nor its requests beyond a bound.
     """
 
     def __init__(self, service: Service, trial: Trial, attempt: int) -> None:
         self.trial = trial
         self.attempt = attempt
         self.number, self.socket = service.processes.spawn()
-        self._wall_seconds, self._gradient_seconds = service.limits.wall_seconds, service.limits.gradient_seconds
+        self._wall_seconds, self._gradient_seconds = (
+            service.limits.wall_seconds,
+            service.limits.gradient_seconds,
+        )
         self.deadline = time.monotonic() + self._wall_seconds
         self.conversation = Conversation(trial, service.trainer, self.send, service.kind)
         self.outgoing: deque[memoryview] = deque()
@@ -70,7 +73,9 @@ class _Peer:
             words = f"its own loss gave no gradient within {self._gradient_seconds:g} s, {self.attempt} times"
             self.conversation.fail("loss_time", words)
         else:
-            self.conversation.fail("wall_time", f"no end after {self._wall_seconds:g} s, {self.attempt} times")
+            self.conversation.fail(
+                "wall_time", f"no end after {self._wall_seconds:g} s, {self.attempt} times"
+            )
 
     def send(self, message: Message) -> None:
         frame = memoryview(encode(message))
@@ -107,7 +112,9 @@ class _Peer:
         self._decoder.add(data)
         self._arrived = True
         if self._decoder.held > MAX_WAITING:
-            self.conversation.fail("protocol", f"more than {MAX_WAITING >> 20} MiB of requests, and no answer read")
+            self.conversation.fail(
+                "protocol", f"more than {MAX_WAITING >> 20} MiB of requests, and no answer read"
+            )
         return self.conversation.outcome is None
 
     def serve(self, most: int = TURN) -> None:
@@ -139,13 +146,15 @@ class _Peer:
         """The process's first word comes from the engine's own code: no recipe has been read yet."""
         if message.kind == "unconfined":
             raise EvaluatorError(
-                f"a recipe's process could not be confined: {message.fields['message']}. See what `evo-aar doctor` says."
+                f"a recipe's process could not be confined: {message.fields['message']}. See what `evo-aar"
+                " doctor` says."
             )
         self.ready = True
 
 
 class Service:
-    """Runs trials on a trainer, each in a process of its own. `kind` is the default student, "head" or "lora".
+    """Runs trials on a trainer, each in a process of its own. `kind` is the default student, "head" or
+    "lora".
 
     `level`: of the sandbox; None for the best that this machine has.
     """
@@ -160,7 +169,9 @@ class Service:
         self._peers: dict[int, _Peer] = {}
 
     def run(self, trials: Iterable[Trial], on_outcome: Callable[[Trial, Conversation], None]) -> None:
-        """Run all trials, at most `RESIDENTS` at once; `on_outcome` is called as each ends, in no particular order."""
+        """Run all trials, at most `RESIDENTS` at once; `on_outcome` is called as each ends, in no particular
+        order.
+        """
         waiting = deque((trial, 1) for trial in trials)
         then = time.monotonic()
         while waiting or self._peers:
@@ -207,7 +218,11 @@ class Service:
 
     def _poll(self) -> None:
         timeout = 0.0
-        if not self.trainer.busy and self._peers and not any(peer.can_be_served for peer in self._peers.values()):
+        if (
+            not self.trainer.busy
+            and self._peers
+            and not any(peer.can_be_served for peer in self._peers.values())
+        ):
             nearest = min(peer.due for peer in self._peers.values())
             timeout = max(0.0, min(nearest - time.monotonic(), 60.0))
         for key, events in self._selector.select(timeout):
@@ -220,7 +235,11 @@ class Service:
                 self._flush(peer)
             if events & selectors.EVENT_READ and not peer.read():
                 # Closed without a last word: the exit's status, which follows, tells why.
-                self._selector.modify(peer.socket, selectors.EVENT_WRITE, peer) if peer.outgoing else self._forget(peer.socket)
+                (
+                    self._selector.modify(peer.socket, selectors.EVENT_WRITE, peer)
+                    if peer.outgoing
+                    else self._forget(peer.socket)
+                )
 
     def _flush(self, peer: _Peer) -> None:
         peer.flush()
@@ -244,7 +263,8 @@ class Service:
         peer.hear_last_words()
         if not peer.ready:
             raise EvaluatorError(
-                f"a recipe's process ended before it was confined (status {gone.status}). Out of memory? Use fewer --workers and resume."
+                f"a recipe's process ended before it was confined (status {gone.status}). Out of memory? Use"
+                " fewer --workers and resume."
             )
         if peer.conversation.outcome is None:
             peer.conversation.fail(*_explain_exit(gone, self.limits))

@@ -42,7 +42,9 @@ class Session:
             raise Refused(f"a parameter set has the names {sorted(self.parameters)}, got {sorted(arrays)}")
         first = () if sets is None else (sets,)
         return {
-            name: torch.from_numpy(float_array(array, (*first, *self.parameters[name].shape), f"parameter {name}")).to(self._device)
+            name: torch.from_numpy(
+                float_array(array, (*first, *self.parameters[name].shape), f"parameter {name}")
+            ).to(self._device)
             for name, array in arrays.items()
         }
 
@@ -67,17 +69,23 @@ class Session:
     def backward(self, gradients: np.ndarray) -> dict[str, np.ndarray]:
         rows = torch.from_numpy(self._pool[self.last_rows]).to(self._device)
         given = torch.from_numpy(gradients).to(self._device)[None]
-        self._gradients = self.model.gradients(self._stacked(), rows[None], lambda logits, hidden: (given, None))
+        self._gradients = self.model.gradients(
+            self._stacked(), rows[None], lambda logits, hidden: (given, None)
+        )
         return {name: value[0].float().cpu().numpy() for name, value in self._gradients.items()}
 
     def step(self, learning_rate: float, weight_decay: float) -> None:
         if self._gradients is None:
             raise Refused("call backward before step")
         self._steps += 1
-        parameters = {name: value.clone() for name, value in self.parameters.items()}  # a student may hold the old ones
+        parameters = {
+            name: value.clone() for name, value in self.parameters.items()
+        }  # a student may hold the old ones
         gradients = [self._gradients[name][0].contiguous() for name in parameters]
         steps = [torch.tensor(float(self._steps), device=self._device) for _ in parameters]
-        UPDATES["adamw"](list(parameters.values()), gradients, *self._moments, steps, learning_rate, weight_decay)
+        UPDATES["adamw"](
+            list(parameters.values()), gradients, *self._moments, steps, learning_rate, weight_decay
+        )
         self.parameters = parameters
         self._gradients = None
 

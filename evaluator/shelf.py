@@ -1,4 +1,7 @@
-"""The students of one trial, by the number of the request that made each. There is no name for another trial's."""
+"""The students of one trial, by the number of the request that made each.
+
+There is no name for another trial's.
+"""
 
 from __future__ import annotations
 

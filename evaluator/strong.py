@@ -1,10 +1,11 @@
 """The strong model: a frozen transformers decoder or encoder, read at one position a text.
 
-A decoder is read at the text's last token, an encoder as the mean over its tokens. Layers are numbered as transformers
-numbers its hidden states: 0 is the embedding, `depth` the state after the last layer (after the final norm, where the
-architecture has one).
+A decoder is read at the text's last token, an encoder as the mean over its tokens. Layers are numbered as
+transformers numbers its hidden states: 0 is the embedding, `depth` the state after the last layer (after the
+final norm, where the architecture has one).
 
-A text's result does not depend on the batch it was in, beyond rounding: texts are padded on the right and masked.
+A text's result does not depend on the batch it was in, beyond rounding: texts are padded on the right and
+masked.
 """
 
 from __future__ import annotations
@@ -34,11 +35,16 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens of one forward pass
 PRECISIONS = ("float32", "bfloat16")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "*.model")
-_SESSION_KEYS = ("_name_or_path", "transformers_version")  # of config.json: say who wrote it, not what the model is
+_SESSION_KEYS = (
+    "_name_or_path",
+    "transformers_version",
+)  # of config.json: say who wrote it, not what the model is
 
 
 def native_bfloat16(device: str | torch.device = "cpu") -> bool:
-    """Whether bfloat16 products are faster than float32 here: CUDA from Ampere on, CPUs with AMX, AVX512-BF16 or Arm's."""
+    """Whether bfloat16 products are faster than float32 here: CUDA from Ampere on, CPUs with AMX, AVX512-BF16
+    or Arm's.
+    """
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -49,8 +55,9 @@ def native_bfloat16(device: str | torch.device = "cpu") -> bool:
 class StrongDescription:
     """What can be said of a strong model without loading its weights.
 
-    `causal`: a decoder with a language-model head, which can answer zero-shot. `fingerprint`: sha256 over weights,
-    configuration and vocabulary. `positions`: the longest text in tokens that it can read, None if unbounded.
+    `causal`: a decoder with a language-model head, which can answer zero-shot. `fingerprint`: sha256 over
+    weights, configuration and vocabulary. `positions`: the longest text in tokens that it can read, None if
+    unbounded.
     """
 
     name: str
@@ -66,7 +73,8 @@ class StrongDescription:
         resolved = number + self.depth + 1 if number < 0 else number
         if not 0 <= resolved <= self.depth:
             raise EvaluatorError(
-                f"layer {number}: {self.name} has layers 0 (embedding) to {self.depth}; choose one of those or count back from -1."
+                f"layer {number}: {self.name} has layers 0 (embedding) to {self.depth}; choose one of those"
+                " or count back from -1."
             )
         return resolved
 
@@ -87,7 +95,10 @@ def describe(name: str | os.PathLike) -> StrongDescription:
     except (OSError, ValueError) as error:
         raise _unusable(name, error) from error
     if config.is_encoder_decoder:
-        raise EvaluatorError(f"strong model {name!r} is an encoder-decoder ({config.model_type}); choose a decoder or an encoder.")
+        raise EvaluatorError(
+            f"strong model {name!r} is an encoder-decoder ({config.model_type}); choose a decoder or an"
+            " encoder."
+        )
     architecture = (getattr(config, "architectures", None) or [""])[0]
     text_config = config.get_text_config()
     return StrongDescription(
@@ -149,10 +160,11 @@ class StrongModel:
     ) -> StrongModel:
         """Load a model by local folder or hub name.
 
-        `precision`: "float32", or "bfloat16" for autocast products over float32 weights (see `native_bfloat16`).
-        `max_tokens`: longer texts lose their beginning before a decoder (the classification position is their end) and their
-        end before an encoder. `batch_tokens`: padded tokens of one forward pass, by default BATCH_TOKENS of the device.
-        Raises EvaluatorError if the model cannot be found, read, or used.
+        `precision`: "float32", or "bfloat16" for autocast products over float32 weights (see
+        `native_bfloat16`). `max_tokens`: longer texts lose their beginning before a decoder (the
+        classification position is their end) and their end before an encoder. `batch_tokens`: padded tokens
+        of one forward pass, by default BATCH_TOKENS of the device. Raises EvaluatorError if the model cannot
+        be found, read, or used.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not one of {PRECISIONS}")
@@ -161,13 +173,18 @@ class StrongModel:
         auto = AutoModelForCausalLM if description.causal else AutoModel
         try:
             with no_progress_bar():
-                model, report = auto.from_pretrained(description.folder, dtype=torch.float32, output_loading_info=True)
+                model, report = auto.from_pretrained(
+                    description.folder, dtype=torch.float32, output_loading_info=True
+                )
         except (OSError, ValueError, SafetensorError) as error:
             raise _unusable(description.name, error) from error
-        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)  # a pooler is not on the path we read
+        missing = sorted(
+            key for key in report["missing_keys"] if "pooler" not in key
+        )  # a pooler is not on the path we read
         if missing:
             raise EvaluatorError(
-                f"strong model {description.name!r} lacks weights ({missing[0]} and {len(missing) - 1} more); get a complete copy."
+                f"strong model {description.name!r} lacks weights ({missing[0]} and {len(missing) - 1} more);"
+                " get a complete copy."
             )
         tokenizer = load_tokenizer(description)
         tokenizer.truncation_side = "left" if description.causal else "right"
@@ -209,11 +226,17 @@ class StrongModel:
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
         return [np.asarray(ids or [self.pad_token_id], np.int64) for ids in encoded]
 
-    def hidden_states(self, texts: Sequence[str], layers: Sequence[int], progress: Progress | None = None) -> dict[int, np.ndarray]:
-        """Hidden states of the chosen layers, all in one forward pass: {layer as given: [n, hidden_size] float32}."""
+    def hidden_states(
+        self, texts: Sequence[str], layers: Sequence[int], progress: Progress | None = None
+    ) -> dict[int, np.ndarray]:
+        """Hidden states of the chosen layers, all in one forward pass: {layer as given: [n, hidden_size]
+        float32}.
+        """
         return self.read(texts, layers, progress=progress)[0]
 
-    def verdict_margins(self, texts: Sequence[str], verdicts: tuple[str, str], progress: Progress | None = None) -> np.ndarray:
+    def verdict_margins(
+        self, texts: Sequence[str], verdicts: tuple[str, str], progress: Progress | None = None
+    ) -> np.ndarray:
         """[n] float32: next-token logit of the word for class 1 minus that of the word for class 0.
 
         Raises EvaluatorError if the model is not causal or if the two words begin with the same token.
@@ -221,9 +244,15 @@ class StrongModel:
         return self.read(texts, (), verdicts, progress)[1]
 
     def read(
-        self, texts: Sequence[str], layers: Sequence[int], verdicts: tuple[str, str] | None = None, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        verdicts: tuple[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
-        """Hidden states as in `hidden_states` and, if `verdicts` is given, margins as in `verdict_margins`, in one forward pass."""
+        """Hidden states as in `hidden_states` and, if `verdicts` is given, margins as in `verdict_margins`,
+        in one forward pass.
+        """
         numbers = {layer: self.description.layer(layer) for layer in layers}
         words = self._verdict_tokens(verdicts) if verdicts is not None else None
         encoded = self.encode(texts)
@@ -232,7 +261,10 @@ class StrongModel:
         done = 0
         for batch in self._batches(encoded):
             tokens, mask, last = self._pad([encoded[i] for i in batch])
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+            ):
                 states, logits = self._forward(tokens, mask, last, with_logits=words is not None)
                 for layer, number in numbers.items():
                     hidden[layer][batch] = self._pool(states[number].float(), mask, last).cpu().numpy()
@@ -243,14 +275,18 @@ class StrongModel:
                 progress(done, len(encoded))
         return hidden, margins
 
-    def _forward(self, tokens, mask, last, with_logits: bool) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
+    def _forward(
+        self, tokens, mask, last, with_logits: bool
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
         if not with_logits:
             base = self.model.base_model  # spares the product with the vocabulary
             return base(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states, None
         rows = torch.arange(len(tokens), device=self.device)
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             kept, column = torch.unique(last, return_inverse=True)
-            out = self.model(input_ids=tokens, attention_mask=mask, output_hidden_states=True, logits_to_keep=kept)
+            out = self.model(
+                input_ids=tokens, attention_mask=mask, output_hidden_states=True, logits_to_keep=kept
+            )
         else:
             column = last
             out = self.model(input_ids=tokens, attention_mask=mask, output_hidden_states=True)
@@ -263,7 +299,9 @@ class StrongModel:
         return (states * weights).sum(1) / weights.sum(1)
 
     def _batches(self, encoded: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """Indices of texts of similar lengths; longest first, so that the estimate of the remaining time errs on the long side."""
+        """Indices of texts of similar lengths; longest first, so that the estimate of the remaining time errs
+        on the long side.
+        """
         order = np.argsort([-len(ids) for ids in encoded], kind="stable")
         start = 0
         while start < len(order):
@@ -280,7 +318,9 @@ class StrongModel:
         return tuple(torch.from_numpy(array).to(self.device) for array in (tokens, mask, lengths - 1))
 
     def _verdict_tokens(self, verdicts: tuple[str, str]) -> tuple[int, int]:
-        """The first token of each word as it continues a text: tokenizers differ in how they cut a leading space."""
+        """The first token of each word as it continues a text: tokenizers differ in how they cut a leading
+        space.
+        """
         if not self.causal:
             reason = "has no language-model head, hence no zero-shot prior; use templates without verdicts"
             raise EvaluatorError(f"strong model {self.description.name!r} {reason}.")
@@ -295,7 +335,8 @@ class StrongModel:
                 first.append(self.tokenizer(word, add_special_tokens=False)["input_ids"][0])
         if first[0] == first[1]:
             raise EvaluatorError(
-                f"verdicts {verdicts} begin with the same token in {self.description.name!r}; choose words that begin differently."
+                f"verdicts {verdicts} begin with the same token in {self.description.name!r}; choose words"
+                " that begin differently."
             )
         return first[0], first[1]
 
@@ -316,23 +357,29 @@ def _local_folder(name: str) -> Path:
     if os.path.isdir(name):
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise EvaluatorError(
-                f"strong model {name!r}: the folder has no config.json; give a folder that `save_pretrained` wrote."
+                f"strong model {name!r}: the folder has no config.json; give a folder that `save_pretrained`"
+                " wrote."
             )
         return Path(name)
     if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") > 1:
         raise EvaluatorError(
-            f"strong model {name!r}: no such folder; give a transformers folder or a hub name such as 'owner/model'."
+            f"strong model {name!r}: no such folder; give a transformers folder or a hub name such as"
+            " 'owner/model'."
         )
     try:
         folder = Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"], ignore_patterns=["*/*"])
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"], ignore_patterns=["*/*"]
+            )
         )
         if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=["pytorch_model*.bin"], ignore_patterns=["*/*"]))
+            folder = Path(
+                snapshot_download(name, allow_patterns=["pytorch_model*.bin"], ignore_patterns=["*/*"])
+            )
     except (OSError, ValueError) as error:
         raise EvaluatorError(
-            f"strong model {name!r}: neither a local folder nor to be had from the hub ({type(error).__name__}); "
-            "check the name and the network, or give a local folder."
+            f"strong model {name!r}: neither a local folder nor to be had from the hub"
+            f" ({type(error).__name__}); check the name and the network, or give a local folder."
         ) from error
     return folder
 
@@ -341,7 +388,8 @@ def _fingerprint(name: str, folder: Path) -> str:
     weights = next((files for pattern in _WEIGHTS if (files := sorted(folder.glob(pattern)))), None)
     if not weights:
         raise EvaluatorError(
-            f"strong model {name!r}: no weights (*.safetensors) in {folder}; save the model there with `save_pretrained`."
+            f"strong model {name!r}: no weights (*.safetensors) in {folder}; save the model there with"
+            " `save_pretrained`."
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {key: value for key, value in config.items() if key not in _SESSION_KEYS}
@@ -354,4 +402,7 @@ def _fingerprint(name: str, folder: Path) -> str:
 
 def _unusable(name: str, error: Exception) -> EvaluatorError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return EvaluatorError(f"strong model {name!r} cannot be read: {reason} Get a fresh copy, or name another decoder or encoder.")
+    return EvaluatorError(
+        f"strong model {name!r} cannot be read: {reason} Get a fresh copy, or name another decoder or"
+        " encoder."
+    )

@@ -21,8 +21,10 @@ SMOKE_ROWS = 32
 class Trial:
     """`fidelity` is the fraction of the training pool that the recipe is given.
 
-    `purpose`: SCORE, to be graded on the fitness split; SEALED, on the sealed one, for a search's report alone; SMOKE, on 32 rows with random labels, to see whether the recipe holds together; EXPLORE, on the
-    training pool, for what it prints. SMOKE and EXPLORE have no predictions, and are asked for with `Evaluator.run_ungraded`.
+    `purpose`: SCORE, to be graded on the fitness split; SEALED, on the sealed one, for a search's report
+    alone; SMOKE, on 32 rows with random labels, to see whether the recipe holds together; EXPLORE, on the
+    training pool, for what it prints. SMOKE and EXPLORE have no predictions, and are asked for with
+    `Evaluator.run_ungraded`.
     """
 
     source: str
@@ -41,7 +43,13 @@ class Trial:
 
     def key(self, testbed_hash: str) -> str:
         """Names the trial on a testbed by content."""
-        facts = [self.source_hash, self.seed, self.fidelity, testbed_hash, *([SEALED] if self.purpose == SEALED else [])]
+        facts = [
+            self.source_hash,
+            self.seed,
+            self.fidelity,
+            testbed_hash,
+            *([SEALED] if self.purpose == SEALED else []),
+        ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
@@ -49,9 +57,10 @@ class Trial:
 class Outcome:
     """How a trial ended in the trainer, before the grader has seen it.
 
-    A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2], on the split that the trial is graded on, and
-    `pool` [n] (P of class 1) are the student's probabilities; `history` lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is
-    the trial's share of its worker's wall-clock time; `output` is the beginning of what the recipe printed.
+    A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2], on the split
+    that the trial is graded on, and `pool` [n] (P of class 1) are the student's probabilities; `history`
+    lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is the trial's share
+    of its worker's wall-clock time; `output` is the beginning of what the recipe printed.
     """
 
     reason: str | None = None
@@ -71,7 +80,9 @@ class Outcome:
     def save(self, path: Path) -> None:
         """Write atomically: the file is whole, on disk, or not there."""
         facts = {k: v for k, v in asdict(self).items() if k not in ("fitness", "pool")}
-        arrays = {name: getattr(self, name) for name in ("fitness", "pool") if getattr(self, name) is not None}
+        arrays = {
+            name: getattr(self, name) for name in ("fitness", "pool") if getattr(self, name) is not None
+        }
         buffer = io.BytesIO()
         np.savez(buffer, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

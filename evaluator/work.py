@@ -1,4 +1,7 @@
-"""What workers did, for people to look at: how full fused steps were, and where their time went. No outcome depends on it."""
+"""What workers did, for people to look at: how full fused steps were, and where their time went.
+
+No outcome depends on it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PARTS = ("training", "answering", "starting", "waiting")
-"""A worker's time: fused steps; reading and answering other requests; starting recipes' processes; nothing to do until a recipe asks."""
+"""A worker's time: fused steps; reading and answering other requests; starting recipes' processes; nothing to
+do until a recipe asks.
+"""
 
 
 @dataclass
 class Work:
-    """`steps`: fused steps; `slots` in them all told; `mixed`: steps with slots of more than one recipe; `seconds` by part."""
+    """`steps`: fused steps; `slots` in them all told; `mixed`: steps with slots of more than one recipe;
+    `seconds` by part.
+    """
 
     steps: int = 0
     slots: int = 0

@@ -24,7 +24,9 @@ from evaluator.work import Work
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Where a worker finds its testbed and caches, what student is the default, and how recipes are confined."""
+    """Where a worker finds its testbed and caches, what student is the default, and how recipes
+    are confined.
+    """
 
     testbed: Path
     cache: Path
@@ -43,7 +45,9 @@ _services: dict[tuple[Limits, Level], Service] = {}
 
 
 def _service(settings: WorkerSettings) -> Service:
-    """The service on this testbed; its recipe processes' server, which takes seconds to start, outlives a change of testbed."""
+    """The service on this testbed; its recipe processes' server, which takes seconds to start, outlives a
+    change of testbed.
+    """
     trainer = _trainer(settings.testbed, settings.cache, settings.device)
     confined = settings.limits, settings.level
     if confined not in _services:
@@ -53,12 +57,17 @@ def _service(settings: WorkerSettings) -> Service:
     return service
 
 
-def run_trials(settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None) -> Work:
-    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before, to `students`/seed-N.
+def run_trials(
+    settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None
+) -> Work:
+    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before,
+    to `students`/seed-N.
 
     What the worker did for them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it ends its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is the main process's to handle; it ends its workers
     service = _service(settings)
     testbed_hash = service.trainer.testbed.content_hash
 
@@ -80,8 +89,13 @@ def run_ungraded(settings: WorkerSettings, trial: Trial) -> Outcome:
     return found[0]
 
 
-def train_ceilings(settings: WorkerSettings, labels: np.ndarray, seeds: list[int], split: str) -> list[np.ndarray]:
-    """Vanilla fine-tuning on ground truth, by seed: probabilities [m, 2] on the split. No recipe's process is involved."""
+def train_ceilings(
+    settings: WorkerSettings, labels: np.ndarray, seeds: list[int], split: str
+) -> list[np.ndarray]:
+    """Vanilla fine-tuning on ground truth, by seed: probabilities [m, 2] on the split.
+
+    No recipe's process is involved.
+    """
     trainer = _trainer(settings.testbed, settings.cache, settings.device)
     profile, model = trainer.testbed.profile, trainer.default(settings.kind)
     slots = {

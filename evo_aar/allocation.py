@@ -1,8 +1,10 @@
-"""Which operator makes the next child, and with which model: a bandit that credits improvement over the parents per dollar.
+"""Which operator makes the next child, and with which model: a bandit that credits improvement over the
+parents per dollar.
 
-Probability matching with a floor (Thierens 2005, "An adaptive pursuit strategy for allocating operator probabilities", section 2.1):
-an arm's probability is proportional to its initial weight times its estimated gain per cost, and never falls below a floor, so that
-an arm that was unlucky is heard again. Where nothing costs money, a birth costs 1.
+Probability matching with a floor (Thierens 2005, "An adaptive pursuit strategy for allocating operator
+probabilities", section 2.1): an arm's probability is proportional to its initial weight times its estimated
+gain per cost, and never falls below a floor, so that an arm that was unlucky is heard again. Where nothing
+costs money, a birth costs 1.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Tally:
-    """What an arm has done: births that it was asked for, PGR gained over the better parent (losses count as 0), dollars."""
+    """What an arm has done: births that it was asked for, PGR gained over the better parent (losses count as
+    0), dollars.
+    """
 
     births: int = 0
     gain: float = 0.0
@@ -46,9 +50,14 @@ class Tally:
 
 
 class Allocation:
-    """The arms of a search with their tallies as a generation began. `choose` draws from the stream that it is given."""
+    """The arms of a search with their tallies as a generation began.
 
-    def __init__(self, verbs: Iterable[str], models: Sequence[str], tallies: Mapping[str, Tally], kind: str = "bandit") -> None:
+    `choose` draws from the stream that it is given.
+    """
+
+    def __init__(
+        self, verbs: Iterable[str], models: Sequence[str], tallies: Mapping[str, Tally], kind: str = "bandit"
+    ) -> None:
         verbs = [verb for verb in VERBS if verb in set(verbs)]
         self.arms = [Arm(verb, model) for verb in verbs for model in models or ("",)]
         self.tallies = {arm.key: tallies.get(arm.key, Tally()) for arm in self.arms} | dict(tallies)
@@ -60,7 +69,9 @@ class Allocation:
         weights = weights / weights.sum()
         if self._kind == "bandit":
             own = [self.tallies[arm.key] for arm in self.arms]
-            births, gain, usd = (sum(getattr(tally, name) for tally in own) for name in ("births", "gain", "usd"))
+            births, gain, usd = (
+                sum(getattr(tally, name) for tally in own) for name in ("births", "gain", "usd")
+            )
             if births and gain:
                 unit = usd / births if usd else 1.0  # the cost of an average birth
                 rate = gain / (usd or births)
@@ -81,9 +92,15 @@ class Allocation:
     def to_json(self) -> dict[str, dict[str, float]]:
         """The tallies and probabilities by arm, for a generation's summary."""
         chances = self.probabilities()
-        return {key: {**asdict(tally), "probability": chances.get(key, 0.0)} for key, tally in sorted(self.tallies.items())}
+        return {
+            key: {**asdict(tally), "probability": chances.get(key, 0.0)}
+            for key, tally in sorted(self.tallies.items())
+        }
 
 
 def tallies_of(summary: Mapping) -> dict[str, Tally]:
     """The tallies that a generation's summary holds."""
-    return {key: Tally(facts["births"], facts["gain"], facts["usd"]) for key, facts in summary.get("allocation", {}).items()}
+    return {
+        key: Tally(facts["births"], facts["gain"], facts["usd"])
+        for key, facts in summary.get("allocation", {}).items()
+    }

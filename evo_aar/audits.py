@@ -1,4 +1,6 @@
-"""Audits of a search's recipes: re-runs in changed worlds, through the store like any other trial, and verdicts on record."""
+"""Audits of a search's recipes: re-runs in changed worlds, through the store like any other trial, and
+verdicts on record.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ OPERATOR = "audit"
 class Auditor:
     """Audits recipes on the testbed of `trials`.
 
-    `chosen_on`: the seeds that recipes are selected with; `seeds`: others, at least two, on which they are tried in each world. `say` is
-    called with what is being done.
+    `chosen_on`: the seeds that recipes are selected with; `seeds`: others, at least two, on which they are
+    tried in each world. `say` is called with what is being done.
     """
 
     def __init__(
@@ -47,7 +49,10 @@ class Auditor:
         self._worlds: dict[str, Trials] = {}
 
     def audit(self, candidate: Candidate) -> list[Audit]:
-        """All audits of a recipe, from the record where they are there. A recipe that fails on a seed of its own has none."""
+        """All audits of a recipe, from the record where they are there.
+
+        A recipe that fails on a seed of its own has none.
+        """
         digest, testbed = candidate.source_hash, self._trials.testbed
         found = self._store.audits.of(digest, testbed)
         if found:
@@ -65,10 +70,22 @@ class Auditor:
         from evaluator.audits import static, verdicts, worlds
         from evaluator.audits.verdicts import Verdict
 
-        base, chosen = self._of(self._trials, candidate, self._seeds), self._of(self._trials, candidate, self._chosen_on)
+        base, chosen = (
+            self._of(self._trials, candidate, self._seeds),
+            self._of(self._trials, candidate, self._chosen_on),
+        )
         failed = next((trial for trial in (*base, *chosen) if not trial.ok), None)
         if failed is not None:
-            return [Verdict("trials", FAIL, None, None, None, f"seed {failed.seed} failed: {failed.reason}: {failed.message}")]
+            return [
+                Verdict(
+                    "trials",
+                    FAIL,
+                    None,
+                    None,
+                    None,
+                    f"seed {failed.seed} failed: {failed.reason}: {failed.message}",
+                )
+            ]
         points = self._evaluator.baselines
         slack = verdicts.tolerance(self._evaluator.testbed.sizes["fitness"])
         fresh, made, worst = [trial.accuracy for trial in base], [], {}
@@ -90,14 +107,19 @@ class Auditor:
             FAIL,
             0,
         )
-        # What a random model's states still tell is the task's own; more than half of the gain is no longer the strong model's.
+        # What a random model's states still tell is the task's own; more than half of the gain is no longer
+        # the strong model's.
         half = points.weak_accuracy + max(0.0, float(np.mean(fresh)) - points.weak_accuracy) / 2
         told = {
             worlds.SHUFFLED: ("PGR {} when the weak labels are shuffled", FLAG, points.majority + slack),
             worlds.FLIPPED: ("PGR {} when the weak labels say the opposite", FLAG, points.majority + slack),
             worlds.PERMUTED: ("loses {} PGR when the pool comes in another order", FAIL, None),
             worlds.ROTATED: ("loses {} PGR when the hidden states are rotated", FAIL, None),
-            worlds.UNTRAINED: ("PGR {} with a strong model that was never trained", FAIL, max(half, points.weak_accuracy + slack)),
+            worlds.UNTRAINED: (
+                "PGR {} with a strong model that was never trained",
+                FAIL,
+                max(half, points.weak_accuracy + slack),
+            ),
         }
         for name, (words, kind, bound) in told.items():
             self._say(f"audit: {name}")
@@ -106,7 +128,16 @@ class Auditor:
             tried = self._of(trials, candidate, self._seeds)
             failed = next((trial for trial in tried if not trial.ok), None)
             if failed is not None:
-                made.append(Verdict(name, FLAG, None, None, None, f"fails in this world ({failed.reason}: {failed.message})"))
+                made.append(
+                    Verdict(
+                        name,
+                        FLAG,
+                        None,
+                        None,
+                        None,
+                        f"fails in this world ({failed.reason}: {failed.message})",
+                    )
+                )
                 continue
             scores = [trial.accuracy for trial in tried]
             if bound is None:
@@ -115,12 +146,18 @@ class Auditor:
                 add(name, verdicts.excess(scores, bound, fresh), words, kind, points.weak_accuracy)
         members = max(trial.members for trial in base)
         ceilings = self._evaluator.ensemble_accuracies(members) if members > 1 else []
-        made.append(verdicts.against_ensembles(ENSEMBLE, fresh, members, ceilings, points.weak_accuracy, points.ceiling_accuracy))
+        made.append(
+            verdicts.against_ensembles(
+                ENSEMBLE, fresh, members, ceilings, points.weak_accuracy, points.ceiling_accuracy
+            )
+        )
         return verdicts.corrected(made, worst)
 
     def _world(self, name: str) -> Trials:
         if name not in self._worlds:
-            evaluator = self._evaluator.in_world(name, lambda done, total: self._say(f"audit: {name} {done}/{total}"))
+            evaluator = self._evaluator.in_world(
+                name, lambda done, total: self._say(f"audit: {name} {done}/{total}")
+            )
             self._worlds[name] = Trials(self._store, evaluator)
         return self._worlds[name]
 
@@ -153,7 +190,9 @@ def quarantine(store: Store, identity: str, generation: int, reason: str) -> Non
 
 
 def quarantine_fates(store: Store, identity: str, generation: int, reason: str) -> list[Fate]:
-    """The fates of an individual that is set apart and of its descendants; one flagged before keeps its first flag."""
+    """The fates of an individual that is set apart and of its descendants; one flagged before keeps its first
+    flag.
+    """
     everyone = {one.id: one for one in store.individuals.all()}
     marked = {fate.individual for fate in store.generations.fates(kind="flagged")}
     heirs = [everyone[heir] for heir in descendants(everyone, identity) if heir not in marked]
@@ -174,7 +213,9 @@ def descendants(everyone: dict, identity: str) -> list[str]:
 
 
 def quarantined(store: Store) -> dict[str, str]:
-    """Who was quarantined, and why; also under the source hashes of their recipes, which no duplicate escapes by its name."""
+    """Who was quarantined, and why; also under the source hashes of their recipes, which no duplicate escapes
+    by its name.
+    """
     found = {}
     for fate in store.generations.fates(kind="quarantined"):
         found[fate.individual] = found[store.individuals.get(fate.individual).source_hash] = fate.reason

@@ -1,7 +1,8 @@
 """Births: for every place in a generation which parents, which operator, and the child's source.
 
-Plans are made first, all from islands as they stood when the generation began; then the operator is asked, for several islands at
-once where it waits for a language model. A child's course depends on its plan and on its elder siblings alone.
+Plans are made first, all from islands as they stood when the generation began; then the operator is asked,
+for several islands at once where it waits for a language model. A child's course depends on its plan and on
+its elder siblings alone.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ class Birth:
     def individual(self) -> Individual:
         """The child as it is born."""
         context, proposal = self.context, self.proposal
-        detail = {**proposal.detail, "direction": context.direction, "repairs": self.attempt, "arm": self.arm.key}
+        detail = {
+            **proposal.detail,
+            "direction": context.direction,
+            "repairs": self.attempt,
+            "arm": self.arm.key,
+        }
         if self.usd:
             detail["usd"] = self.usd
         return Individual.born(
@@ -84,8 +90,9 @@ class Unborn:
 class Nursery:
     """Plans a generation's children and has the operator make them.
 
-    `islands` and `archives` are as the last generation left them; `near` says how many children of an individual behaved nearly as
-    it does; on `stagnant` islands the first child is a fresh draft, where the operator can make one.
+    `islands` and `archives` are as the last generation left them; `near` says how many children of an
+    individual behaved nearly as it does; on `stagnant` islands the first child is a fresh draft, where the
+    operator can make one.
     """
 
     def __init__(
@@ -112,7 +119,10 @@ class Nursery:
         self._stagnant = stagnant
 
     def plan(self, island: int, direction: Direction, children: int, facts: Mapping) -> list[Plan]:
-        """The island's places, in order. None where there is neither a parent nor an operator that does without."""
+        """The island's places, in order.
+
+        None where there is neither a parent nor an operator that does without.
+        """
         plans = []
         for child in range(children):
             stream = child_stream(self._seed, self._generation, island, child)
@@ -149,7 +159,9 @@ class Nursery:
             context = replace(plan.context, born=plan.context.born | siblings)
             ask = {"mutation": self._operator.mutate, "crossover": self._operator.crossover}
             try:
-                proposal = self._operator.draft(context) if plan.arm.verb == "draft" else ask[plan.arm.verb](context)
+                proposal = (
+                    self._operator.draft(context) if plan.arm.verb == "draft" else ask[plan.arm.verb](context)
+                )
             except OperatorError as error:
                 made.append(Unborn(plan.arm, context, str(error), error.usd, tuple(error.tries)))
             else:
@@ -160,7 +172,9 @@ class Nursery:
         """The child with its failure mended, or None where the operator sees no remedy."""
         attempt = birth.attempt + 1
         context = birth.context
-        stream = child_stream(self._seed, context.generation, context.island, context.child + attempt * REPAIR_STREAM)
+        stream = child_stream(
+            self._seed, context.generation, context.island, context.child + attempt * REPAIR_STREAM
+        )
         failure = Failure(birth.proposal.source, trial.reason, trial.message or trial.reason, attempt)
         context = replace(context, rng=stream, born=context.born | {birth.source_hash})
         try:
@@ -170,12 +184,22 @@ class Nursery:
         if proposal is None:
             return None
         if tries := birth.proposal.detail.get("tries"):
-            proposal = replace(proposal, detail={**proposal.detail, "tries": [*tries, *proposal.detail["tries"]]})
+            proposal = replace(
+                proposal, detail={**proposal.detail, "tries": [*tries, *proposal.detail["tries"]]}
+            )
         return Birth(birth.arm, context, proposal, birth.usd + proposal.usd, attempt)
 
     def _parents(self, island: int, arm: Arm, stream) -> list[Contender]:
-        """One parent for a mutation, two or three for a crossover. An island where nobody has a fitness takes its parents from the others."""
-        others = [one for number, living in sorted(self._islands.items()) if number != island for one in best(living, 1)]
+        """One parent for a mutation, two or three for a crossover.
+
+        An island where nobody has a fitness takes its parents from the others.
+        """
+        others = [
+            one
+            for number, living in sorted(self._islands.items())
+            if number != island
+            for one in best(living, 1)
+        ]
         living = list(self._islands[island]) or others
         if not living:
             return []

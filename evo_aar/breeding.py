@@ -1,6 +1,8 @@
-"""A generation's births, from plans to final sources: the operator proposes for several islands at once while others' children train.
+"""A generation's births, from plans to final sources: the operator proposes for several islands at once while
+others' children train.
 
-What comes out does not depend on who was first: every island's proposals follow from its plans, every repair from its failure.
+What comes out does not depend on who was first: every island's proposals follow from its plans, every repair
+from its failure.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ REPAIRS = 2
 class Breeding:
     """Has an operator make children, tries them, and sends failures back a bounded number of times.
 
-    `attempt` tries the recipes of births; `failed` tells the trial in which one failed, or None. `concurrency`: how many calls of
-    the operator run at once; `waits`: whether these wait for something else than this machine, so that children are tried as they
-    come, rather than all together, which trains more of them in one batch. What stops it calls `interrupt`, and waits for calls that
-    have begun; who is stopped again meanwhile calls `abandon`.
+    `attempt` tries the recipes of births; `failed` tells the trial in which one failed, or None.
+    `concurrency`: how many calls of the operator run at once; `waits`: whether these wait for something else
+    than this machine, so that children are tried as they come, rather than all together, which trains more of
+    them in one batch. What stops it calls `interrupt`, and waits for calls that have begun; who is stopped
+    again meanwhile calls `abandon`.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Breeding:
             raise
 
     def _mended(self, birth: Birth, trial: Trial) -> list[Birth]:
-        """The repaired birth, to be tried; where there is no remedy, the failed one, not to be sent back again."""
+        """The repaired birth, to be tried; where there is no remedy, the failed one, not to be sent back
+        again.
+        """
         mended = self._nursery.repair(birth, trial)
         if mended is None or mended.source_hash == birth.source_hash:
             return [replace(mended or birth, given_up=True)]

@@ -10,9 +10,11 @@ from population.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
-    """Limits; None is none. Trials, questions and hours are looked at between generations, hours of this command alone.
+    """Limits; None is none. Trials, questions and hours are looked at between generations, hours of this
+    command alone.
 
-    `max_usd`, `max_tokens`: of language models, over the whole search; they hold with calls in flight, within a generation.
+    `max_usd`, `max_tokens`: of language models, over the whole search; they hold with calls in flight, within
+    a generation.
     """
 
     max_trials: int | None = None

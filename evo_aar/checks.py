@@ -17,8 +17,9 @@ from evo_aar.places import cache_folder
 DISTRIBUTION = "evo-aar"
 FREE_GB = 2.0
 SANDBOX_REMEDY = (
-    "Linux on x86_64 or aarch64 with Landlock (kernel 5.13) and user namespaces: apt install bubblewrap, "
-    "sysctl kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; or a container with these rights"
+    "Linux on x86_64 or aarch64 with Landlock (kernel 5.13) and user namespaces: apt install bubblewrap,"
+    " sysctl kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; or"
+    " a container with these rights"
 )
 
 
@@ -72,7 +73,9 @@ def _packages() -> Iterator[Check]:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             purpose = "" if necessary else " (for the testbed real/film)"
-            yield Check(f"package {name}", False, "not installed", f"pip install '{wanted}'{purpose}", necessary)
+            yield Check(
+                f"package {name}", False, "not installed", f"pip install '{wanted}'{purpose}", necessary
+            )
             continue
         ok = not low or _numbers(found) >= _numbers(low)
         yield Check(f"package {name}", ok, found, "" if ok else f"pip install '{wanted}'", necessary)
@@ -89,11 +92,18 @@ def _torch() -> Iterator[Check]:
         yield Check("torch", False, f"can't be imported: {error}", "pip install torch")
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Check("processors", True, f"{cores} to use; torch would use {torch.get_num_threads()} threads, a worker uses 1")
+    yield Check(
+        "processors",
+        True,
+        f"{cores} to use; torch would use {torch.get_num_threads()} threads, a worker uses 1",
+    )
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(0)
         yield Check(
-            "CUDA", True, f"{torch.cuda.device_count()} x {device.name}, {device.total_memory / 2**30:.0f} GiB", necessary=False
+            "CUDA",
+            True,
+            f"{torch.cuda.device_count()} x {device.name}, {device.total_memory / 2**30:.0f} GiB",
+            necessary=False,
         )
     else:
         yield Check(
@@ -134,7 +144,9 @@ def _sandbox() -> Check:
         held = ", ".join(QUESTIONS[canary.name] for canary in found.canaries)
         return Check(what, True, f"level A: {Level.A.words}. A process in it tried to, and could not: {held}")
     why = "; ".join(f"{level}: {reason}" for level, reason in found.refused.items())
-    return Check(what, False, f"level {found.level}: {found.level.words} ({why})", SANDBOX_REMEDY, necessary=False)
+    return Check(
+        what, False, f"level {found.level}: {found.level.words} ({why})", SANDBOX_REMEDY, necessary=False
+    )
 
 
 def _git() -> Check:

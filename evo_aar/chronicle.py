@@ -1,4 +1,6 @@
-"""What a generation leaves on record beside its individuals: findings on the forum, and a summary for reports and charts."""
+"""What a generation leaves on record beside its individuals: findings on the forum, and a summary for reports
+and charts.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,12 @@ from population.individual import Individual
 from population.tables.generations import Fate
 
 
-def post_findings(forum: Forum, number: int, before: Mapping[int, list[Contender]], kept: Mapping[int, list[Contender]]) -> None:
-    """An island whose best is new and ahead of the old one by more than its standard error says so on the forum."""
+def post_findings(
+    forum: Forum, number: int, before: Mapping[int, list[Contender]], kept: Mapping[int, list[Contender]]
+) -> None:
+    """An island whose best is new and ahead of the old one by more than its standard error says so on the
+    forum.
+    """
     for island, living in kept.items():
         old, new = best(before[island], 1), best(living, 1)
         if not old or not new or new[0].individual.generation != number or new[0].fitness <= old[0].fitness:
@@ -25,8 +31,15 @@ def post_findings(forum: Forum, number: int, before: Mapping[int, list[Contender
         if gain > error:
             changes = "; ".join(new[0].individual.detail.get("changes", ())) or "a new recipe"
             # No figures: who reads this is told of scores by evo_aar.feedback alone.
-            text = f"{changes}: the island's new best, ahead of {old[0].individual.idea!r} by more than its standard error"
-            forum.post(Finding(new[0].id, island, number, new[0].individual.idea, text, new[0].individual.source_hash))
+            text = (
+                f"{changes}: the island's new best, ahead of {old[0].individual.idea!r} by more than its"
+                " standard error"
+            )
+            forum.post(
+                Finding(
+                    new[0].id, island, number, new[0].individual.idea, text, new[0].individual.source_hash
+                )
+            )
 
 
 def summary_of(
@@ -37,7 +50,10 @@ def summary_of(
     unborn: Sequence[Unborn],
     everyone: Mapping[str, Individual],
 ) -> dict:
-    """What a generation has come to: by island, the best of all, and how varied it is. `directions` by island; `everyone` by id."""
+    """What a generation has come to: by island, the best of all, and how varied it is.
+
+    `directions` by island; `everyone` by id.
+    """
     living = {one.id: one for ones in kept.values() for one in ones}
     hall = tools.HallOfFame(1, similar=lambda a, b: a.id == b.id)
     hall.update(best(living.values(), len(living)))
@@ -65,7 +81,9 @@ def summary_of(
             "unborn": sum(one.context.island == island for one in unborn),
         }
     varied = diversity(
-        {i: [one.id for one in ones] for i, ones in kept.items()}, everyone, {one.id: one.behaviour for one in living.values()}
+        {i: [one.id for one in ones] for i, ones in kept.items()},
+        everyone,
+        {one.id: one.behaviour for one in living.values()},
     )
     return {
         "islands": islands,
@@ -79,5 +97,11 @@ def summary_of(
 
 def _told(one: Unborn) -> dict:
     context = one.context
-    told = {"island": context.island, "child": context.child, "arm": one.arm.key, "reason": one.reason, "usd": one.usd}
+    told = {
+        "island": context.island,
+        "child": context.child,
+        "arm": one.arm.key,
+        "reason": one.reason,
+        "usd": one.usd,
+    }
     return told | {"tries": list(one.tries)}

@@ -43,7 +43,8 @@ class Setup:
 
     @contextmanager
     def evaluator(self, console: Console) -> Iterator[Evaluator]:
-        """An evaluator whose hidden states and baselines are there, both computed, with progress, where they aren't cached.
+        """An evaluator whose hidden states and baselines are there, both computed, with progress, where they
+        aren't cached.
 
         Raises `UsageError` or `EvaluatorError`. Its spool is temporary: every trial is run.
         """
@@ -57,7 +58,9 @@ class Setup:
                 self.testbed,
                 strong=self.strong,
                 weak=self.weak,
-                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+                progress=lambda what, done, total: bar.update(
+                    task, description=what, completed=done, total=total or None
+                ),
             )
             for line in warnings(path):
                 console.print(tables.plain(f"{self.testbed}: {line}"))
@@ -81,7 +84,10 @@ class Setup:
 
 
 def read_recipe(path: Path) -> RecipeFile:
-    """The recipe in a file. Raises `UsageError` where it can't be read or breaks the contract's static rules."""
+    """The recipe in a file.
+
+    Raises `UsageError` where it can't be read or breaks the contract's static rules.
+    """
     try:
         return validate(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -94,7 +100,9 @@ def read_recipe(path: Path) -> RecipeFile:
         raise UsageError(f"{path}: can't be read ({error.strerror}). Name a recipe file.") from None
 
 
-def run_trials(evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int], console: Console) -> dict[str, list[Trial]]:
+def run_trials(
+    evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int], console: Console
+) -> dict[str, list[Trial]]:
     """Every source's trials, in the order of the seeds, with a progress bar."""
     requests = [Request(source, seed) for source in dict.fromkeys(sources) for seed in seeds]
     found: dict[tuple[str, int], Trial] = {}
@@ -107,13 +115,19 @@ def run_trials(evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int
 def fitness_json(trials: Sequence[Trial]) -> dict | None:
     """Mean PGR with its standard error; None where a trial failed."""
     fitness = Fitness.of(trials)
-    return fitness and {"mean": fitness.mean, "standard_error": fitness.standard_error, "seeds": fitness.trials}
+    return fitness and {
+        "mean": fitness.mean,
+        "standard_error": fitness.standard_error,
+        "seeds": fitness.trials,
+    }
 
 
 def trial_json(trial: Trial, history: bool = False) -> dict:
     """A trial for machines. A failed one has a reason and no score."""
     names = ("seed", "status", "accuracy", "pgr", "tokens", "seconds", "reason", "message")
-    return {name: getattr(trial, name) for name in names} | ({"history": _finite(trial.history)} if history else {})
+    return {name: getattr(trial, name) for name in names} | (
+        {"history": _finite(trial.history)} if history else {}
+    )
 
 
 def _finite(value):

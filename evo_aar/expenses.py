@@ -10,7 +10,9 @@ TOKENS = ("input", "output", "cache_write", "cache_read")
 
 
 def expenses(store: Store) -> pd.DataFrame:
-    """A row a reply: operator, model, island, generation, `calls` (0 for a reply that was lost), `usd`, and tokens by TOKENS."""
+    """A row a reply: operator, model, island, generation, `calls` (0 for a reply that was lost), `usd`, and
+    tokens by TOKENS.
+    """
     rows, dollars = [], []
     for entry in store.ledger.all():
         if entry.kind == "usd":
@@ -18,10 +20,14 @@ def expenses(store: Store) -> pd.DataFrame:
         elif entry.kind == "tokens":
             rows.append(
                 {
-                    "operator": entry.operator, "model": entry.detail.get("model", ""), "island": entry.island,
-                    "generation": entry.generation, "calls": int("lost" not in entry.detail), **{kind: entry.detail[kind] for kind in TOKENS},
+                    "operator": entry.operator,
+                    "model": entry.detail.get("model", ""),
+                    "island": entry.island,
+                    "generation": entry.generation,
+                    "calls": int("lost" not in entry.detail),
+                    **{kind: entry.detail[kind] for kind in TOKENS},
                 }
-            )  # fmt: skip
+            )
     made = pd.DataFrame(rows, columns=["operator", "model", "island", "generation", "calls", *TOKENS])
     made["usd"] = dollars  # each reply's tokens and dollars are entered together, in this order
     return made

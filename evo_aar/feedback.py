@@ -1,27 +1,33 @@
-"""What an operator is told of scores: the best of its island so far, in coarse steps, and whether a recipe has clearly beaten it.
+"""What an operator is told of scores: the best of its island so far, in coarse steps, and whether a recipe
+has clearly beaten it.
 
-Selection inside the engine, the tables and the report use exact scores. Whatever reaches an operator (a prompt, a tool's result, a finding
-that others read) goes through here, and so through the Ladder (`evaluator.ladder`).
+Selection inside the engine, the tables and the report use exact scores. Whatever reaches an operator (a
+prompt, a tool's result, a finding that others read) goes through here, and so through the Ladder
+(`evaluator.ladder`).
 
 How to use it. One `Feedback` a search:
 
-    feedback = Feedback(store, testbed, seeds=search_seeds(...), islands=9, weak=weak_accuracy, ceiling=ceiling_accuracy)
+    feedback = Feedback(store, testbed, seeds=search_seeds(...), islands=9, weak=..., ceiling=...)
 
 In generation g, one `View` for every child that is made, through all its repairs:
 
     view = feedback.at(g, island)
-    view.best                              the island's best, as the generation found it, or as the child's own tries have moved it
-    view.of(source_hash)                   a recipe that was born before generation g, on this island or another (a parent, a partner)
-    view.tried(source_hash, seeds, fidelity)   a trial of the conversation's own, once it is on record; call in the conversation's order
-    individual.detail["tries"] = view.log()    with the child as it is born: later generations count these questions
+    view.best               the island's best, as the generation found it or the child's own tries moved it
+    view.of(source_hash)    a recipe that was born before generation g, on this island or another
+    view.tried(source_hash, seeds, fidelity)    a trial of the conversation's own, once it is on record; to be
+                            called in the conversation's order
+    view.log()              goes on record with the child: later generations count these questions
 
-`of` and `tried` give a `Shown`, whose `text` can be sent as it is, or None for what was never graded (it failed, or isn't on record).
+`of` and `tried` give a `Shown`, whose `text` can be sent as it is, or None for what was never graded (it
+failed, or isn't on record).
 
-Nothing here depends on timing. A view starts from the state after generation g - 1, which is a fold over the store in the order of places:
-by generation, first the tries for places that stayed empty, then island by island each child's tries and the child itself, then who
-migrated there. A search that is resumed folds the same rows again and asks the grader nothing.
+Nothing here depends on timing. A view starts from the state after generation g - 1, which is a fold over the
+store in the order of places: by generation, first the tries for places that stayed empty, then island by
+island each child's tries and the child itself, then who migrated there. A search that is resumed folds the
+same rows again and asks the grader nothing.
 
-What it does not hide: who was chosen as a parent, and in what order an archive stands. These come from exact scores.
+What it does not hide: who was chosen as a parent, and in what order an archive stands. These come from exact
+scores.
 """
 
 from __future__ import annotations
@@ -37,7 +43,11 @@ from population.store import Store
 
 @dataclass(frozen=True)
 class Shown:
-    """What may be told. `value`: PGR of the best so far, which is this recipe's own where `is_new_best`; it moves in whole `step`s."""
+    """What may be told.
+
+    `value`: PGR of the best so far, which is this recipe's own where `is_new_best`; it moves in whole
+    `step`s.
+    """
 
     value: float
     step: float
@@ -48,13 +58,18 @@ class Shown:
         """One sentence for an operator."""
         figure = f"PGR {self.value + 0.0:.2f}, told in steps of {self.step:.2f}"
         return (
-            f"the island's best so far: {figure}" if self.is_new_best else f"not clearly above the island's best so far ({figure})"
+            f"the island's best so far: {figure}"
+            if self.is_new_best
+            else f"not clearly above the island's best so far ({figure})"
         )
 
 
 @dataclass
 class _Ladders:
-    """An island's ladders: one for whole recipes, one for each kind of try. They share one count of questions."""
+    """An island's ladders: one for whole recipes, one for each kind of try.
+
+    They share one count of questions.
+    """
 
     level: float
     questions: int = 0
@@ -68,10 +83,13 @@ class _Ladders:
 class Feedback:
     """The operator-visible scores of one search on its testbed.
 
-    `testbed`: its content hash; `seeds`: those that every recipe of the search is tried on; `weak`, `ceiling`: the accuracies of PGR.
+    `testbed`: its content hash; `seeds`: those that every recipe of the search is tried on; `weak`,
+    `ceiling`: the accuracies of PGR.
     """
 
-    def __init__(self, store: Store, testbed: str, *, seeds: Sequence[int], islands: int, weak: float, ceiling: float) -> None:
+    def __init__(
+        self, store: Store, testbed: str, *, seeds: Sequence[int], islands: int, weak: float, ceiling: float
+    ) -> None:
         self._store = store
         self._testbed = testbed
         self.seeds = tuple(seeds)
@@ -81,7 +99,10 @@ class Feedback:
         """The state that each generation finds when it begins."""
 
     def at(self, generation: int, island: int) -> View:
-        """The view of one child that is made in `generation` on `island`. Raises StoreError where the generation before has not ended."""
+        """The view of one child that is made in `generation` on `island`.
+
+        Raises StoreError where the generation before has not ended.
+        """
         while len(self._generations) <= generation:
             self._generations.append(self._after(len(self._generations) - 1))
         return View(self, self._generations[generation], island)
@@ -99,11 +120,15 @@ class Feedback:
                 self.ask(ladders, one["source_hash"], one["seeds"], one["fidelity"])
             self.ask(ladders, individual.source_hash, self.seeds, 1.0)
         for move in self._store.generations.migrations(generation):
-            self.ask(state[move.target], self._store.individuals.get(move.individual).source_hash, self.seeds, 1.0)
+            self.ask(
+                state[move.target], self._store.individuals.get(move.individual).source_hash, self.seeds, 1.0
+            )
         return state
 
     def ask(self, ladders: _Ladders, source_hash: str, seeds: Sequence[int], fidelity: float) -> Shown | None:
-        """Put a recipe's trials to the ladder of their kind; the same trials again are no question, and get the same answer."""
+        """Put a recipe's trials to the ladder of their kind; the same trials again are no question, and get
+        the same answer.
+        """
         key = (source_hash, float(fidelity), tuple(seeds))
         if key in ladders.told:
             return ladders.told[key]
@@ -114,7 +139,9 @@ class Feedback:
         ladder = replace(ladders.by_kind.get(kind, Ladder(ladders.level)), questions=ladders.questions)
         ladders.by_kind[kind], answer = ladder.ask(correct)
         ladders.questions = ladders.by_kind[kind].questions
-        shown = Shown((answer.accuracy - self._weak) / self._gap, Ladder.step(len(correct)) / self._gap, answer.improved)
+        shown = Shown(
+            (answer.accuracy - self._weak) / self._gap, Ladder.step(len(correct)) / self._gap, answer.improved
+        )
         ladders.told[key] = shown
         return shown
 
@@ -137,19 +164,30 @@ class View:
     @property
     def best(self) -> Shown | None:
         """The best whole recipe of the island; None before there is one."""
-        told = [shown for (_, fidelity, seeds), shown in self._own.told.items() if (fidelity, seeds) == (1.0, self._feedback.seeds)]
+        told = [
+            shown
+            for (_, fidelity, seeds), shown in self._own.told.items()
+            if (fidelity, seeds) == (1.0, self._feedback.seeds)
+        ]
         return replace(told[-1], is_new_best=True) if told else None
 
     def of(self, source_hash: str) -> Shown | None:
-        """What was told of a recipe when it was born: on this island, or else on the first that it came to."""
+        """What was told of a recipe when it was born: on this island, or else on the first that
+        it came to.
+        """
         key = (source_hash, 1.0, self._feedback.seeds)
         homes = (self._own, *(ladders for _, ladders in sorted(self._state.items())))
         return next((ladders.told[key] for ladders in homes if key in ladders.told), None)
 
     def tried(self, source_hash: str, seeds: Sequence[int], fidelity: float) -> Shown | None:
-        """The answer to a trial of this conversation's own, at `fidelity` on `seeds`. A low fidelity is compared with its like alone."""
+        """The answer to a trial of this conversation's own, at `fidelity` on `seeds`.
+
+        A low fidelity is compared with its like alone.
+        """
         shown = self._feedback.ask(self._own, source_hash, seeds, fidelity)
-        self._log.append({"source_hash": source_hash, "seeds": [int(seed) for seed in seeds], "fidelity": float(fidelity)})
+        self._log.append(
+            {"source_hash": source_hash, "seeds": [int(seed) for seed in seeds], "fidelity": float(fidelity)}
+        )
         return shown
 
     def log(self) -> list[dict]:

@@ -1,4 +1,6 @@
-"""The end of a search: vanilla, the best seed recipe and the best evolved child, side by side on seeds that nothing was selected on."""
+"""The end of a search: vanilla, the best seed recipe and the best evolved child, side by side on seeds that
+nothing was selected on.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,16 @@ class Finalist:
 
 
 def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor | None = None) -> None:
-    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better of seed and child.
+    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better
+    of seed and child.
 
-    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes its place. Where nobody
-    on the shortlist is sound, those after them make another one.
+    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes
+    its place. Where nobody on the shortlist is sound, those after them make another one.
     """
-    fresh, final = fresh_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
+    fresh, final = (
+        fresh_seeds(settings.seed, settings.seeds),
+        final_seeds(settings.seed, settings.final_seeds),
+    )
     generation = store.generations.last().number
     ranked: dict[str, list[Contender]] = {}
     while not any(ranked.values()):
@@ -47,14 +53,22 @@ def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor
     vanilla = baseline_sources()["vanilla"]
     entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
     entries += [
-        Candidate(one.individual.source, one.individual.source_hash, operator="finals") for ones in chosen.values() for one in ones
+        Candidate(one.individual.source, one.individual.source_hash, operator="finals")
+        for ones in chosen.values()
+        for one in ones
     ]
     trials.ensure(entries, final)
     top = best([one for ones in chosen.values() for one in ones], 1)
     if top:
         individual = top[0].individual
         store.generations.add_fate(
-            Fate(individual.id, generation, individual.island, "crowned", f"best bound of PGR over {top[0].estimate.trials} trials")
+            Fate(
+                individual.id,
+                generation,
+                individual.island,
+                "crowned",
+                f"best bound of PGR over {top[0].estimate.trials} trials",
+            )
         )
         for role, ones in chosen.items():
             for one in ones:
@@ -64,8 +78,12 @@ def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor
                     )
 
 
-def _shortlists(store: Store, settings: SearchSettings, trials: Trials, fresh: list[int]) -> dict[str, list[Contender]]:
-    """The best few seed recipes and children that are not quarantined, best first after trials on fresh seeds."""
+def _shortlists(
+    store: Store, settings: SearchSettings, trials: Trials, fresh: list[int]
+) -> dict[str, list[Contender]]:
+    """The best few seed recipes and children that are not quarantined, best first after trials on fresh
+    seeds.
+    """
     everyone, barred = store.individuals.all(), quarantined(store)
     ranked = {}
     for role, group in (
@@ -74,12 +92,20 @@ def _shortlists(store: Store, settings: SearchSettings, trials: Trials, fresh: l
     ):
         sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
         shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
-        trials.ensure([Candidate(one.individual.source, one.individual.source_hash, operator="finals") for one in shortlist], fresh)
+        trials.ensure(
+            [
+                Candidate(one.individual.source, one.individual.source_hash, operator="finals")
+                for one in shortlist
+            ],
+            fresh,
+        )
         ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
     return ranked
 
 
-def _set_unsound_apart(store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int) -> None:
+def _set_unsound_apart(
+    store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int
+) -> None:
     """Audit the best until one is sound; whoever fails before it leaves `ranked`, quarantined."""
     while True:
         top = best([ones[0] for ones in ranked.values() if ones], 1)
@@ -107,7 +133,9 @@ def finalists(store: Store, testbed: str) -> list[Finalist]:
     vanilla = baseline_sources()["vanilla"]
     rows = [("vanilla", None, idea(vanilla), source_hash(vanilla))]
     for one in store.individuals.all():
-        rows.append(("best evolved child" if one.parents else "best seed recipe", one.id, one.idea, one.source_hash))
+        rows.append(
+            ("best evolved child" if one.parents else "best seed recipe", one.id, one.idea, one.source_hash)
+        )
     found, seen = [], set()
     for role, identity, words, digest in rows:
         tried = tuple(trial for trial in store.trials.of(digest, testbed, 1.0) if trial.seed in final)
@@ -128,6 +156,8 @@ def lead(ahead: Finalist, behind: Finalist) -> str:
 def _ranked(individuals: list[Individual], trials: Trials, seeds: int) -> list[Contender]:
     groups = {one.id: trials.of(one.source_hash) for one in individuals}
     deviation = pooled_deviation(groups.values())
-    unique = {one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)}.values()
+    unique = {
+        one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)
+    }.values()
     made = [contender(one, groups[one.id], deviation, seeds) for one in unique]
     return best([one for one in made if one is not None], len(made))

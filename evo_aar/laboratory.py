@@ -1,4 +1,7 @@
-"""Where operators try things before a child is born: smoke runs, a few lines of Python, low-fidelity trials. Safe to use from several threads."""
+"""Where operators try things before a child is born: smoke runs, a few lines of Python, low-fidelity trials.
+
+Safe to use from several threads.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,13 @@ class Laboratory:
         return self._look(Request(source, self._seed, purpose=SMOKE), context)
 
     def explore(self, code: str, context: OperatorContext) -> Outcome:
-        """A few lines of Python on the whole training pool, as the body of a recipe whose student nobody asks for."""
+        """A few lines of Python on the whole training pool, as the body of a recipe whose student nobody asks
+        for.
+        """
         body = textwrap.indent(textwrap.dedent(code).strip("\n"), "    ")
-        return self._look(Request(_WRAPPED.format(body=f"{body}\n    return None"), self._seed, purpose=EXPLORE), context)
+        return self._look(
+            Request(_WRAPPED.format(body=f"{body}\n    return None"), self._seed, purpose=EXPLORE), context
+        )
 
     def _look(self, request: Request, context: OperatorContext) -> Outcome:
         outcome = self._evaluator.run_ungraded(request)

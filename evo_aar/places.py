@@ -22,7 +22,8 @@ def run_folder(runs: Path, name: str) -> Path:
     """The folder of a run. Raises `UsageError` for a name that is no plain file name."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"--run {name!r}: a run's name has letters, digits, '.', '_' and '-' alone, 64 at most, and begins with a letter or digit."
+            f"--run {name!r}: a run's name has letters, digits, '.', '_' and '-' alone, 64 at most, and"
+            " begins with a letter or digit."
         )
     return runs / name
 

@@ -1,9 +1,18 @@
-"""What a person sees while a search runs: a bar with an estimate of the rest, a line a generation, tables at the end."""
+"""What a person sees while a search runs: a bar with an estimate of the rest, a line a generation, tables at
+the end.
+"""
 
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from evo_aar.finals import finalists, lead
@@ -14,13 +23,19 @@ from population.store import Store
 
 
 class SearchProgress:
-    """A progress bar over all trials of a search. Its total is an estimate: migrations and repairs add, failures save."""
+    """A progress bar over all trials of a search.
+
+    Its total is an estimate: migrations and repairs add, failures save.
+    """
 
     def __init__(self, console: Console, settings: SearchSettings, done: int) -> None:
         self.console = console
         births = settings.islands * (1 + settings.children * settings.generations)
         finals = 3 * settings.final_seeds + 10 * settings.seeds
-        total = births * settings.seeds * (1 + len(settings.also) * (settings.generations + 1) // max(1, births)) + finals
+        total = (
+            births * settings.seeds * (1 + len(settings.also) * (settings.generations + 1) // max(1, births))
+            + finals
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -46,8 +61,9 @@ class SearchProgress:
         born = sum(island["born"] for island in summary["islands"].values())
         failed = sum(island["failed"] for island in summary["islands"].values())
         self.console.print(
-            f"generation {number}: best PGR {plus_minus(summary['best_pgr'], summary['best_se'])} ({summary['best']}), "
-            f"{born} born, {failed} failed, {summary['diversity']['sources']} distinct recipes alive",
+            f"generation {number}: best PGR {plus_minus(summary['best_pgr'], summary['best_se'])}"
+            f" ({summary['best']}), {born} born, {failed} failed, {summary['diversity']['sources']} distinct"
+            " recipes alive",
             highlight=False,
         )
 

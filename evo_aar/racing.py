@@ -1,9 +1,12 @@
 """Racing: a child that will hardly live is not tried on all seeds.
 
-Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next, until all seeds are spent. A child leaves
-once it is clearly behind as many others as its island has places, incumbents and other children: selection takes the best for the places, so this one
-would hardly get one; it might where near-duplicates are among the others, which selection drops and the race does not see. "Clearly" is a one-sided test on differences paired by seed, as in Maron and Moore's races (1994), in F-Race, where seeds are blocks
-(Birattari et al. 2002), and in races for the best mu of lambda (Heidrich-Meisner and Igel 2009).
+Every child gets the first rung, one seed; whoever is still in the race gets three times as many on the next,
+until all seeds are spent. A child leaves once it is clearly behind as many others as its island has places,
+incumbents and other children: selection takes the best for the places, so this one would hardly get one; it
+might where near-duplicates are among the others, which selection drops and the race does not see. "Clearly"
+is a one-sided test on differences paired by seed, as in Maron and Moore's races (1994), in F-Race, where
+seeds are blocks (Birattari et al. 2002), and in races for the best mu of lambda (Heidrich-Meisner and Igel
+2009).
 
 Who leaves is a function of trials on record, of incumbents and seeds: not of which trial ended first.
 """
@@ -34,8 +37,8 @@ def rungs(seeds: int) -> list[int]:
 def paired_deviation(groups: Iterable[Sequence[Trial]], seeds: Sequence[int]) -> float | None:
     """The deviation over seeds of a difference in PGR between two recipes of the same seeds.
 
-    From the residuals of PGR on recipe and seed (two-way layout without interaction) over the recipes that succeeded on all `seeds`; None where
-    there are fewer than two of them, or of the seeds.
+    From the residuals of PGR on recipe and seed (two-way layout without interaction) over the recipes that
+    succeeded on all `seeds`; None where there are fewer than two of them, or of the seeds.
     """
     table = []
     for trials in groups:
@@ -51,9 +54,15 @@ def paired_deviation(groups: Iterable[Sequence[Trial]], seeds: Sequence[int]) ->
 
 
 class Race:
-    """One generation's race. `incumbents`: by island, the trials of each recipe that lives there, all on all `seeds`; `places`: of an island."""
+    """One generation's race.
 
-    def __init__(self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], seeds: Sequence[int], places: int) -> None:
+    `incumbents`: by island, the trials of each recipe that lives there, all on all `seeds`; `places`: of an
+    island.
+    """
+
+    def __init__(
+        self, incumbents: Mapping[int, Sequence[Sequence[Trial]]], seeds: Sequence[int], places: int
+    ) -> None:
         self._seeds = list(seeds)
         self._places = places
         self._deviation = paired_deviation((one for groups in incumbents.values() for one in groups), seeds)
@@ -62,13 +71,18 @@ class Race:
     def run(self, trials: Trials, heats: Iterable[Sequence[Candidate]]) -> None:
         """Try the candidates of all heats, rung by rung; who has failed, or has left, is tried no further.
 
-        A heat are candidates of one island that race against one another besides its incumbents. Who is in one must not depend on timing.
+        A heat are candidates of one island that race against one another besides its incumbents. Who is in
+        one must not depend on timing.
         """
         running = [list(heat) for heat in heats]
         for count in rungs(len(self._seeds)):
             trials.ensure([one for heat in running for one in heat], self._seeds[:count])
             for number, heat in enumerate(running):
-                stays = self.stay(heat[0].island, [trials.of(one.source_hash) for one in heat], count) if heat else []
+                stays = (
+                    self.stay(heat[0].island, [trials.of(one.source_hash) for one in heat], count)
+                    if heat
+                    else []
+                )
                 running[number] = [one for one, stay in zip(heat, stays, strict=True) if stay]
 
     def stay(self, island: int, heat: Sequence[Iterable[Trial]], count: int) -> list[bool]:
@@ -79,7 +93,9 @@ class Race:
         if self._deviation is None:
             return sound
         racing = [trials for trials, ok in zip(own, sound, strict=True) if ok]
-        ranked = sorted([*racing, *map(list, self._incumbents.get(island, ()))], key=lambda one: -_mean(one, first))
+        ranked = sorted(
+            [*racing, *map(list, self._incumbents.get(island, ()))], key=lambda one: -_mean(one, first)
+        )
 
         def leaves(trials: list[Trial]) -> bool:
             others = [one for one in ranked if one is not trials]
@@ -89,7 +105,9 @@ class Race:
 
     def _behind(self, own: Sequence[Trial], other: Sequence[Trial]) -> bool:
         difference = paired_difference(own, other)
-        return bool(difference.pairs) and difference.mean < -CRITICAL * self._deviation / math.sqrt(difference.pairs)
+        return bool(difference.pairs) and difference.mean < -CRITICAL * self._deviation / math.sqrt(
+            difference.pairs
+        )
 
 
 def _mean(trials: Iterable[Trial], seeds: Container[int]) -> float:

@@ -1,4 +1,7 @@
-"""Runs as they lie in a folder: which there are, and how far each has come. Opened for reading alone, beside a search that runs."""
+"""Runs as they lie in a folder: which there are, and how far each has come.
+
+Opened for reading alone, beside a search that runs.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run has come. `state`: running (a process has it open for writing), finished, or stopped (it can be resumed)."""
+    """How far a run has come.
+
+    `state`: running (a process has it open for writing), finished, or stopped (it can be resumed).
+    """
 
     state: str
     generations: int
@@ -33,9 +39,13 @@ class Standing:
         """The standing of an open store."""
         last = store.generations.last()
         ended = last is not None and last.number >= settings.generations
-        finished = ended and (bool(store.generations.fates(kind="crowned")) or _nobody_to_crown(store, settings))
+        finished = ended and (
+            bool(store.generations.fates(kind="crowned")) or _nobody_to_crown(store, settings)
+        )
         state = RUNNING if is_locked(store.path) else FINISHED if finished else STOPPED
-        return cls(state, len(store.generations), len(store.individuals), len(store.trials), store.ledger.totals())
+        return cls(
+            state, len(store.generations), len(store.individuals), len(store.trials), store.ledger.totals()
+        )
 
 
 def _nobody_to_crown(store: Store, settings: SearchSettings) -> bool:
@@ -51,10 +61,15 @@ def _nobody_to_crown(store: Store, settings: SearchSettings) -> bool:
 
 @contextmanager
 def opened(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
-    """A run's store, for reading, and its settings. Raises `UsageError` where there is no such run, `StoreError` where it is damaged."""
+    """A run's store, for reading, and its settings.
+
+    Raises `UsageError` where there is no such run, `StoreError` where it is damaged.
+    """
     path = store_path(run_folder(runs, name))
     if not path.exists():
-        raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}.")
+        raise UsageError(
+            f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}."
+        )
     with Store.open(path, writable=False) as store:
         yield store, SearchSettings.from_json(store.settings)
 
@@ -64,14 +79,18 @@ def opened_for_writing(runs: Path, name: str) -> Iterator[tuple[Store, SearchSet
     """As `opened`, to append to. Raises `StoreInUse` where another process has the run open for that."""
     path = store_path(run_folder(runs, name))
     if not path.exists():
-        raise UsageError(f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}.")
+        raise UsageError(
+            f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}."
+        )
     with Store.open(path) as store:
         yield store, SearchSettings.from_json(store.settings)
 
 
 def names(runs: Path) -> list[str]:
     """The names of the runs in a folder."""
-    return sorted(path.parent.name for path in runs.glob(f"*/{store_path(runs).name}")) if runs.is_dir() else []
+    return (
+        sorted(path.parent.name for path in runs.glob(f"*/{store_path(runs).name}")) if runs.is_dir() else []
+    )
 
 
 def how_to_resume(runs: Path, name: str) -> str:

@@ -15,8 +15,8 @@ UNTRUSTED = "untrusted: recipes ran without a sandbox, and could have read the l
 def level_for(*, written_here: bool, unsandboxed: bool) -> Level:
     """The level to run at: what this machine has, or D where the user gave up the sandbox.
 
-    `written_here`: whether every recipe comes from this package (seeds, baselines) or from its own operator on syntax trees. Raises
-    `UsageError` where others would run and there is no sandbox.
+    `written_here`: whether every recipe comes from this package (seeds, baselines) or from its own operator
+    on syntax trees. Raises `UsageError` where others would run and there is no sandbox.
     """
     if unsandboxed:
         return Level.D
@@ -24,8 +24,8 @@ def level_for(*, written_here: bool, unsandboxed: bool) -> Level:
     if found.level is Level.D and not written_here:
         why = "; ".join(f"{level}: {reason}" for level, reason in found.refused.items())
         raise UsageError(
-            f"this machine has no sandbox for recipes that were not written here ({why}). `evo-aar doctor` says what helps; "
-            "or take --unsandboxed, which marks every result as untrusted."
+            f"this machine has no sandbox for recipes that were not written here ({why}). `evo-aar doctor`"
+            " says what helps; or take --unsandboxed, which marks every result as untrusted."
         )
     return found.level
 

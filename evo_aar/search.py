@@ -1,7 +1,9 @@
-"""The search: generations on islands, migration on a ring, and a store from which it goes on after any interruption.
+"""The search: generations on islands, migration on a ring, and a store from which it goes on after any
+interruption.
 
-A generation is a function of the store as the last one left it, of the settings, and of its trials' outcomes. So a search that was
-killed does the interrupted generation again, finds the trials that it had already paid for, and ends up the same.
+A generation is a function of the store as the last one left it, of the settings, and of its trials' outcomes.
+So a search that was killed does the interrupted generation again, finds the trials that it had already paid
+for, and ends up the same.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from recipes.source import idea, source_hash
 
 ARCHIVE = 8
 STAGNANT = 2
-"""Generations without a new best after which an island is given a fresh draft, where the operator makes any."""
+"""Generations without a new best after which an island is given a fresh draft, where the operator makes any.
+"""
 ELITES = 2
 """How many of an island's best are tried on fresh seeds before one of them migrates."""
 
@@ -143,7 +146,9 @@ class Search:
                         )
                     )
                 elif not self._ok(individual.source_hash):
-                    fates.append(Fate(individual.id, number, individual.island, "failed", self._why(individual)))
+                    fates.append(
+                        Fate(individual.id, number, individual.island, "failed", self._why(individual))
+                    )
                 else:
                     born[individual.island].append(individual.id)
                 seen.add(individual.source_hash)
@@ -159,7 +164,9 @@ class Search:
             seed=settings.seed,
             generation=number,
             islands=living,
-            archives={island.number: self._contenders(list(island.archive), deviation) for island in last.islands},
+            archives={
+                island.number: self._contenders(list(island.archive), deviation) for island in last.islands
+            },
             born=known,
             near=self._near_children(),
             stagnant=self._stagnant(number),
@@ -168,13 +175,20 @@ class Search:
     def _attempts(self, race: Race | None) -> Callable[[list[Birth]], None]:
         def attempt(births: list[Birth]) -> None:
             candidates = [
-                Candidate(one.proposal.source, one.source_hash, one.context.island, one.context.generation, one.proposal.operator)
+                Candidate(
+                    one.proposal.source,
+                    one.source_hash,
+                    one.context.island,
+                    one.context.generation,
+                    one.proposal.operator,
+                )
                 for one in births
             ]
             if race is None:
                 self._trials.ensure(candidates, self._seeds)
                 return
-            # An island's first proposals come together; which repaired ones do is a matter of timing, so each of these races alone.
+            # An island's first proposals come together; which repaired ones do is a matter of timing, so each
+            # of these races alone.
             heats: dict[tuple, list[Candidate]] = {}
             for one, candidate in zip(births, candidates, strict=True):
                 key = (candidate.island, one.context.child) if one.attempt else (candidate.island,)
@@ -198,22 +212,34 @@ class Search:
         """The islands whose best has been the same for STAGNANT generations."""
         if number <= STAGNANT:
             return frozenset()
-        then, now = (self._store.generations.get(each).summary["islands"] for each in (number - 1 - STAGNANT, number - 1))
-        return frozenset(int(island) for island, facts in now.items() if facts["best"] == then[island]["best"])
+        then, now = (
+            self._store.generations.get(each).summary["islands"]
+            for each in (number - 1 - STAGNANT, number - 1)
+        )
+        return frozenset(
+            int(island) for island, facts in now.items() if facts["best"] == then[island]["best"]
+        )
 
     def _race(self, living: Mapping[int, list[Contender]]) -> Race | None:
         if not self._settings.race:
             return None
-        incumbents = {island: [self._trials.of(one.individual.source_hash) for one in ones] for island, ones in living.items()}
+        incumbents = {
+            island: [self._trials.of(one.individual.source_hash) for one in ones]
+            for island, ones in living.items()
+        }
         return Race(incumbents, self._seeds, self._settings.population)
 
     # ---- who lives
 
-    def _close(self, number: int, born: dict[int, list[str]], fates: list[Fate], unborn: list[Unborn]) -> None:
+    def _close(
+        self, number: int, born: dict[int, list[str]], fates: list[Fate], unborn: list[Unborn]
+    ) -> None:
         before = self._living(number - 1) if number else {island: [] for island in born}
         deviation = self._deviation()
         kept = {
-            island: survivors([*before[island], *self._contenders(born[island], deviation)], self._settings.population)
+            island: survivors(
+                [*before[island], *self._contenders(born[island], deviation)], self._settings.population
+            )
             for island in sorted(before)
         }
         migrations: list[Migration] = []
@@ -227,18 +253,28 @@ class Search:
             fates += apart
             kept, migrations, elites = self._migrate(number, kept)
             fates += [
-                Fate(one.id, number, island, "elite", "tried on fresh seeds before it migrates") for island, one in elites.items()
+                Fate(one.id, number, island, "elite", "tried on fresh seeds before it migrates")
+                for island, one in elites.items()
             ]
         for island in sorted(before):
             alive = {one.id for one in kept[island]}
             for identity in [one.id for one in before[island]] + born[island]:
                 lives = identity in alive
                 fates.append(
-                    Fate(identity, number, island, "survived" if lives else "died", "" if lives else self._raced_out(identity))
+                    Fate(
+                        identity,
+                        number,
+                        island,
+                        "survived" if lives else "died",
+                        "" if lives else self._raced_out(identity),
+                    )
                 )
         near = self._near(born, deviation)
         post_findings(self._store.forum, number, before, kept)
-        islands = tuple(Island(island, tuple(one.id for one in kept[island]), self._archive(island)) for island in sorted(kept))
+        islands = tuple(
+            Island(island, tuple(one.id for one in kept[island]), self._archive(island))
+            for island in sorted(kept)
+        )
         everyone = {one.id: one for one in self._store.individuals.all()}
         summary = summary_of([one.name for one in self._directions], kept, born, fates, unborn, everyone) | {
             "near": near,
@@ -247,17 +283,23 @@ class Search:
             "also": self._evaluate_also(kept),
         }
         self._store.generations.commit(
-            Generation(number, islands, summary), sorted(set(fates), key=lambda fate: (fate.island, fate.individual)), migrations
+            Generation(number, islands, summary),
+            sorted(set(fates), key=lambda fate: (fate.island, fate.individual)),
+            migrations,
         )
 
-    def _set_apart(self, number: int, kept: dict[int, list[Contender]]) -> tuple[dict[int, list[Contender]], list[Fate]]:
+    def _set_apart(
+        self, number: int, kept: dict[int, list[Contender]]
+    ) -> tuple[dict[int, list[Contender]], list[Fate]]:
         """Without those that fail the static read; their fates, and their descendants'."""
         reasons = {one.id: static_failures(one.individual.source) for ones in kept.values() for one in ones}
         fates: dict[tuple[str, str], Fate] = {}
         for one, reason in sorted(reasons.items()):
             for fate in quarantine_fates(self._store, one, number, reason) if reason else ():
                 fates.setdefault((fate.individual, fate.kind), fate)
-        return {island: [one for one in ones if not reasons[one.id]] for island, ones in kept.items()}, list(fates.values())
+        return {island: [one for one in ones if not reasons[one.id]] for island, ones in kept.items()}, list(
+            fates.values()
+        )
 
     def _migrate(
         self, number: int, kept: dict[int, list[Contender]]
@@ -268,7 +310,8 @@ class Search:
         self._try(individuals, fresh=True)
         deviation = self._deviation()
         kept = {
-            island: best(self._contenders([one.id for one in living], deviation), len(living)) for island, living in kept.items()
+            island: best(self._contenders([one.id for one in living], deviation), len(living))
+            for island, living in kept.items()
         }
         elites = {}
         for island, ones in chosen.items():
@@ -282,7 +325,8 @@ class Search:
             {island: [one.id] for island, one in elites.items()},
         )
         settled = {
-            island: survivors(self._contenders(ids, deviation), self._settings.population) for island, ids in populations.items()
+            island: survivors(self._contenders(ids, deviation), self._settings.population)
+            for island, ids in populations.items()
         }
         arrived = {island: {one.id for one in living} for island, living in settled.items()}
         return settled, [move for move in moves if move.individual in arrived[move.target]], elites
@@ -290,7 +334,9 @@ class Search:
     def _archive(self, island: int) -> tuple[str, ...]:
         deviation = self._deviation()
         ever = self._contenders([one.id for one in self._store.individuals.all(island=island)], deviation)
-        return Archive(ARCHIVE).choose(ArchiveCandidate(one.individual, one.estimate, one.behaviour) for one in ever)
+        return Archive(ARCHIVE).choose(
+            ArchiveCandidate(one.individual, one.estimate, one.behaviour) for one in ever
+        )
 
     # ---- what is known of them
 
@@ -298,7 +344,13 @@ class Search:
         seeds = fresh_seeds(self._settings.seed, self._settings.seeds) if fresh else self._seeds
         self._trials.ensure(
             [
-                Candidate(one.source, one.source_hash, one.island, one.generation, "elite" if fresh else one.operator)
+                Candidate(
+                    one.source,
+                    one.source_hash,
+                    one.island,
+                    one.generation,
+                    "elite" if fresh else one.operator,
+                )
                 for one in individuals
             ],
             seeds,
@@ -310,7 +362,12 @@ class Search:
 
     def _why(self, individual: Individual) -> str:
         return next(
-            (f"{trial.reason}: {trial.message}" for trial in self._trials.of(individual.source_hash) if not trial.ok), "no trial"
+            (
+                f"{trial.reason}: {trial.message}"
+                for trial in self._trials.of(individual.source_hash)
+                if not trial.ok
+            ),
+            "no trial",
         )
 
     def _raced_out(self, identity: str) -> str:
@@ -318,11 +375,16 @@ class Search:
         return f"raced out after {tried} of {len(self._seeds)} seeds" if tried < len(self._seeds) else ""
 
     def _deviation(self) -> float:
-        return pooled_deviation([self._trials.of(digest) for digest in sorted(self._store.individuals.source_hashes())])
+        return pooled_deviation(
+            [self._trials.of(digest) for digest in sorted(self._store.individuals.source_hashes())]
+        )
 
     def _contenders(self, ids: list[str], deviation: float) -> list[Contender]:
         individuals = [self._store.individuals.get(identity) for identity in ids]
-        made = [contender(one, self._trials.of(one.source_hash), deviation, len(self._seeds)) for one in individuals]
+        made = [
+            contender(one, self._trials.of(one.source_hash), deviation, len(self._seeds))
+            for one in individuals
+        ]
         return [one for one in made if one is not None]
 
     def _living(self, number: int) -> dict[int, list[Contender]]:
@@ -345,17 +407,25 @@ class Search:
         return found
 
     def _allocated(self, number: int, unborn: list[Unborn]) -> dict:
-        """What every operator and model has done by now: what it gained over the better parent, and what that cost."""
-        tallies: dict[str, Tally] = tallies_of(self._store.generations.get(number - 1).summary) if number else {}
+        """What every operator and model has done by now: what it gained over the better parent, and what that
+        cost.
+        """
+        tallies: dict[str, Tally] = (
+            tallies_of(self._store.generations.get(number - 1).summary) if number else {}
+        )
         deviation = self._deviation()
         for one in self._store.individuals.all(generation=number) if number else ():
             own = self._contenders([one.id], deviation)
             parents = [parent.estimate.mean for parent in self._contenders(list(one.parents), deviation)]
             gain = own[0].estimate.mean - max(parents) if own and parents else 0.0
-            tallies[one.detail["arm"]] = tallies.get(one.detail["arm"], Tally()).plus(gain, one.detail.get("usd", 0.0))
+            tallies[one.detail["arm"]] = tallies.get(one.detail["arm"], Tally()).plus(
+                gain, one.detail.get("usd", 0.0)
+            )
         for empty in unborn:
             tallies[empty.arm.key] = tallies.get(empty.arm.key, Tally()).plus(0.0, empty.usd)
-        return Allocation(self._operator.verbs, self._settings.models, tallies, self._settings.allocation).to_json()
+        return Allocation(
+            self._operator.verbs, self._settings.models, tallies, self._settings.allocation
+        ).to_json()
 
     def _evaluate_also(self, kept: Mapping[int, list[Contender]]) -> dict[str, dict[str, float | None]]:
         """Each island's best on the other testbeds: told, never selected on."""
@@ -363,7 +433,11 @@ class Search:
         found: dict[str, dict[str, float | None]] = {}
         for name, trials in self._also.items():
             trials.ensure(
-                [Candidate(one.source, one.source_hash, one.island, one.generation, "also") for one in elites], self._seeds
+                [
+                    Candidate(one.source, one.source_hash, one.island, one.generation, "also")
+                    for one in elites
+                ],
+                self._seeds,
             )
             found[name] = {}
             for one in elites:

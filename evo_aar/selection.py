@@ -1,8 +1,8 @@
 """Who breeds and who lives, on DEAP's fitness and selection.
 
-Selection compares lower confidence bounds: mean PGR less the standard error that a mean over that many seeds has. The
-deviation over seeds is pooled over all recipes of the search: an estimate from three seeds of one recipe would reward
-whoever was lucky in its spread.
+Selection compares lower confidence bounds: mean PGR less the standard error that a mean over that many seeds
+has. The deviation over seeds is pooled over all recipes of the search: an estimate from three seeds of one
+recipe would reward whoever was lucky in its spread.
 """
 
 from __future__ import annotations
@@ -54,8 +54,12 @@ def pooled_deviation(groups: Iterable[Sequence[Trial]]) -> float:
     return math.sqrt(squares / freedom) if freedom else 0.0
 
 
-def contender(individual: Individual, trials: Sequence[Trial], deviation: float, seeds: int) -> Contender | None:
-    """The individual as a contender, or None where it has no fitness, or was tried on fewer than `seeds` seeds: it was raced out."""
+def contender(
+    individual: Individual, trials: Sequence[Trial], deviation: float, seeds: int
+) -> Contender | None:
+    """The individual as a contender, or None where it has no fitness, or was tried on fewer than `seeds`
+    seeds: it was raced out.
+    """
     estimate = Fitness.of(trials)
     if estimate is None or estimate.trials < seeds:
         return None
@@ -66,7 +70,9 @@ def contender(individual: Individual, trials: Sequence[Trial], deviation: float,
 
 @contextmanager
 def deap_random(stream: np.random.Generator) -> Iterator[None]:
-    """DEAP's operators draw from the global generator: lend it a state from `stream`, and give it back untouched."""
+    """DEAP's operators draw from the global generator: lend it a state from `stream`, and give it back
+    untouched.
+    """
     kept = random.getstate()
     random.seed(int(stream.integers(2**63)))
     try:
@@ -75,10 +81,16 @@ def deap_random(stream: np.random.Generator) -> Iterator[None]:
         random.setstate(kept)
 
 
-def parents(contenders: Sequence[Contender], count: int, stream: np.random.Generator, near: Mapping[str, int]) -> list[Contender]:
-    """Tournament selection among two; who has had k children that behave nearly as itself (`near`) takes part 1 / (1 + k) times as often."""
+def parents(
+    contenders: Sequence[Contender], count: int, stream: np.random.Generator, near: Mapping[str, int]
+) -> list[Contender]:
+    """Tournament selection among two; who has had k children that behave nearly as itself (`near`) takes part
+    1 / (1 + k) times as often.
+    """
     with deap_random(stream):
-        entrants = [one for one in contenders if stream.random() * (1 + near.get(one.id, 0)) < 1] or list(contenders)
+        entrants = [one for one in contenders if stream.random() * (1 + near.get(one.id, 0)) < 1] or list(
+            contenders
+        )
         return tools.selTournament(entrants, count, tournsize=2)
 
 

@@ -1,4 +1,6 @@
-"""A search with everything around it: its folder and store, evaluators, progress, tracking, budgets, Ctrl-C."""
+"""A search with everything around it: its folder and store, evaluators, progress, tracking,
+budgets, Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,15 @@ class SearchSession:
     """Opens a run for writing. Use as a context manager: leaving ends the workers and closes the store."""
 
     def __init__(
-        self, store: Store, settings: SearchSettings, *, folder: Path, workers: int, device: str, level: Level, console: Console
+        self,
+        store: Store,
+        settings: SearchSettings,
+        *,
+        folder: Path,
+        workers: int,
+        device: str,
+        level: Level,
+        console: Console,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -68,7 +78,10 @@ class SearchSession:
         console: Console,
         unsandboxed: bool = False,
     ) -> SearchSession:
-        """A new run. Raises `UsageError` or `StoreError` where it can't be begun; nothing is left behind then."""
+        """A new run.
+
+        Raises `UsageError` or `StoreError` where it can't be begun; nothing is left behind then.
+        """
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
         check_device(device)
@@ -80,15 +93,24 @@ class SearchSession:
             prepared(other)
         folder = run_folder(runs, name) if name else _free_folder(runs, settings)
         facts = {package: metadata.version(package) for package in PACKAGES}
-        facts |= {"id": uuid.uuid4().hex, "python": sys.version.split()[0], "testbed_hash": Testbed.load(path).content_hash}
+        facts |= {
+            "id": uuid.uuid4().hex,
+            "python": sys.version.split()[0],
+            "testbed_hash": Testbed.load(path).content_hash,
+        }
         store = Store.create(store_path(folder), settings.to_json(), facts)
-        return cls(store, settings, folder=folder, workers=workers, device=device, level=level, console=console)
+        return cls(
+            store, settings, folder=folder, workers=workers, device=device, level=level, console=console
+        )
 
     @classmethod
     def resume(
         cls, name: str, *, runs: Path, workers: int, device: str, console: Console, unsandboxed: bool = False
     ) -> SearchSession:
-        """A run that exists. Raises `UsageError` where there is none, `StoreInUse` where another process has it."""
+        """A run that exists.
+
+        Raises `UsageError` where there is none, `StoreInUse` where another process has it.
+        """
         if workers < 1:
             raise UsageError(f"--workers {workers}: give 1 or more.")
         folder = run_folder(runs, name)
@@ -102,13 +124,15 @@ class SearchSession:
         except BaseException:
             store.close()
             raise
-        return cls(store, settings, folder=folder, workers=workers, device=device, level=level, console=console)
+        return cls(
+            store, settings, folder=folder, workers=workers, device=device, level=level, console=console
+        )
 
     def run(self, budgets: Budgets, *, concurrency: int = 1, patience: float = PATIENCE_SECONDS) -> None:
         """Run to the end, to a budget, or to Ctrl-C, which exits with status 130 after saying how to go on.
 
-        `concurrency`: calls of a language model at once; `patience`: seconds that one may take with all its retries. Raises `UsageError`
-        where the model's server doesn't serve.
+        `concurrency`: calls of a language model at once; `patience`: seconds that one may take with all its
+        retries. Raises `UsageError` where the model's server doesn't serve.
         """
         started, settings, console = time.monotonic(), self._settings, self._console
         named = (
@@ -116,7 +140,10 @@ class SearchSession:
             if settings.operator == "agents"
             else "offline (syntax tree, no language model)"
         )
-        console.print(f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator: {named}")
+        console.print(
+            f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator:"
+            f" {named}"
+        )
         console.print(plain(f"sandbox: {described(self._level)}"))
         self._store.sessions.begin(self._level)
         try:
@@ -125,7 +152,9 @@ class SearchSession:
                 search, trials = self._search(progress, budgets, concurrency, patience)
                 while not search.done:
                     if reached := budgets.reached(self._store, (time.monotonic() - started) / 3600):
-                        raise SearchStopped(f"{reached} is reached; stopped between generations", within_budget=True)
+                        raise SearchStopped(
+                            f"{reached} is reached; stopped between generations", within_budget=True
+                        )
                     progress.describe(f"generation {len(self._store.generations)} of {settings.generations}")
                     search.step()
                 progress.describe("finals")
@@ -151,35 +180,45 @@ class SearchSession:
         if best is not None and (audits := self._store.audits.of(best.source_hash, trials.testbed)):
             console.print(audits_table(audits))
         console.print(
-            f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export {self._folder.name} --best -o DIR"
+            f"look at it: evo-aar ui --runs {self._folder.parent}    export it: evo-aar export"
+            f" {self._folder.name} --best -o DIR"
         )
 
     def _pause(self) -> None:
         if self._tracker is not None:
             self._tracker.pause()
 
-    def _search(self, progress: SearchProgress, budgets: Budgets, concurrency: int, patience: float) -> tuple[Search, Trials]:
+    def _search(
+        self, progress: SearchProgress, budgets: Budgets, concurrency: int, patience: float
+    ) -> tuple[Search, Trials]:
         settings = self._settings
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         evaluator = self._evaluator(path)
         expected = self._store.facts["testbed_hash"]
         if evaluator.testbed.content_hash != expected:
             raise UsageError(
-                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run {self._folder.name} was begun on {expected}. "
-                "Restore the files or the version that it was begun with."
+                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run"
+                f" {self._folder.name} was begun on {expected}. Restore the files or the version that it was"
+                " begun with."
             )
         self._work = evaluator.work
         evaluator.warm_up(lambda done, total: progress.describe(f"hidden states {done}/{total}"))
         base = evaluator.baselines
         self._console.print(
-            f"weak {base.weak_accuracy:.3f}, ceiling {base.ceiling_accuracy:.3f}, majority {base.majority:.3f} "
-            f"(fitness split, {len(base.ceiling)} seeds)",
+            f"weak {base.weak_accuracy:.3f}, ceiling {base.ceiling_accuracy:.3f}, majority"
+            f" {base.majority:.3f} (fitness split, {len(base.ceiling)} seeds)",
             highlight=False,
         )
         trials = Trials(self._store, evaluator, progress.trial)
-        also = {name: Trials(self._store, self._evaluator(prepared(name)), progress.trial) for name in settings.also}
+        also = {
+            name: Trials(self._store, self._evaluator(prepared(name)), progress.trial)
+            for name in settings.also
+        }
         self._tracker = Tracker(
-            self._folder.parent, self._store, self._folder.name, warn=lambda line: self._console.print(plain(line))
+            self._folder.parent,
+            self._store,
+            self._folder.name,
+            warn=lambda line: self._console.print(plain(line)),
         )
         facts = {"layers": evaluator.layers, "has_prior": evaluator.has_prior}
         accuracies = {"weak": base.weak_accuracy, "ceiling": base.ceiling_accuracy, "majority": base.majority}
@@ -188,9 +227,14 @@ class SearchSession:
         if settings.operator == "agents":
             operator = self._agents(evaluator, trials, accuracies, budgets, patience)
         calls = concurrency if operator.waits else 1
-        return Search(self._store, settings, operator, trials, facts, reporters, also, accuracies, calls), trials
+        return (
+            Search(self._store, settings, operator, trials, facts, reporters, also, accuracies, calls),
+            trials,
+        )
 
-    def _agents(self, evaluator: Evaluator, trials: Trials, accuracies: dict, budgets: Budgets, patience: float) -> Operator:
+    def _agents(
+        self, evaluator: Evaluator, trials: Trials, accuracies: dict, budgets: Budgets, patience: float
+    ) -> Operator:
         from evo_aar.operators.agents.client import ModelClient
         from evo_aar.operators.agents.meter import Meter
         from evo_aar.operators.agents.operator import AgentOperator
@@ -213,7 +257,9 @@ class SearchSession:
             testbed=trials.testbed,
             student=evaluator.kind,
             client=ModelClient(patience=patience),
-            meter=Meter(self._store, max_usd=budgets.max_usd, max_tokens=budgets.max_tokens, deadline=deadline),
+            meter=Meter(
+                self._store, max_usd=budgets.max_usd, max_tokens=budgets.max_tokens, deadline=deadline
+            ),
             say=lambda line: self._console.print(plain(line)),
         )
 
@@ -255,7 +301,9 @@ class SearchSession:
 
 
 def _level(settings: SearchSettings, unsandboxed: bool) -> Level:
-    """What language models write is foreign; what the offline operator makes of this package's seeds is not."""
+    """What language models write is foreign; what the offline operator makes of this package's
+    seeds is not.
+    """
     return level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
 
 

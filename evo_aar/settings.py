@@ -14,16 +14,17 @@ OPERATORS = ("offline", "agents")
 class SearchSettings:
     """Everything that the outcome of a search is a function of, given its testbed.
 
-    `population`: how many individuals live on an island; `children`: how many are born there in a generation; `seeds`: trials per
-    recipe; `race`: whether children that are behind are spared the rest of their trials; `migrate_every`: generations between
-    migrations, 0 for none; `final_seeds`: fresh seeds on which the finalists are compared; `audit_seeds`: trials in each world in which
-    who is to be crowned is audited, 0 for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and
-    never selected on.
+    `population`: how many individuals live on an island; `children`: how many are born there in a generation;
+    `seeds`: trials per recipe; `race`: whether children that are behind are spared the rest of their trials;
+    `migrate_every`: generations between migrations, 0 for none; `final_seeds`: fresh seeds on which the
+    finalists are compared; `audit_seeds`: trials in each world in which who is to be crowned is audited, 0
+    for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and never
+    selected on.
 
-    `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and models.
-    For agents: `models` by name, `prices` in dollars a million tokens by model (see `evo_aar.operators.agents.prices`), `tries`:
-    low-fidelity trials that an island's agents may spend in a generation, `turns`: replies of a model for one child, `reply_tokens`: the
-    longest reply.
+    `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and
+    models. For agents: `models` by name, `prices` in dollars a million tokens by model (see
+    `evo_aar.operators.agents.prices`), `tries`: low-fidelity trials that an island's agents may spend in a
+    generation, `turns`: replies of a model for one child, `reply_tokens`: the longest reply.
     """
 
     testbed: str
@@ -76,9 +77,17 @@ class SearchSettings:
             raise UsageError(f"--allocation {self.allocation}: {' or '.join(ALLOCATIONS)}.")
 
     def to_json(self) -> dict:
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, values: dict) -> SearchSettings:
         known = {field.name for field in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known})
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+                if name in known
+            }
+        )

@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,15 +34,25 @@ def notices() -> Console:
 
 
 def progress(console: Console) -> Progress:
-    """A progress bar with an estimate of the rest. It leaves no trace when it ends, and isn't there where nobody watches."""
+    """A progress bar with an estimate of the rest.
+
+    It leaves no trace when it ends, and isn't there where nobody watches.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(
-        *columns, TextColumn("rest about"), TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        TextColumn("rest about"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
 
 
 def plain(text: object) -> Text:
-    """A text that others wrote, as it is: no markup, and no control characters that a terminal would act upon."""
+    """A text that others wrote, as it is: no markup, and no control characters that a terminal would act
+    upon.
+    """
     return Text("".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in str(text)))
 
 
@@ -73,7 +90,9 @@ def curve(values: Sequence[float | None]) -> str:
 
 def table(title: str, *columns: str, right: Sequence[str] = (), caption: str | None = None) -> Table:
     """An empty table; the columns named in `right` are aligned to the right."""
-    made = Table(title=Text(title), title_justify="left", caption=caption and Text(caption), caption_justify="left")
+    made = Table(
+        title=Text(title), title_justify="left", caption=caption and Text(caption), caption_justify="left"
+    )
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     return made

@@ -22,10 +22,14 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is in all (0: unknown)."""
 
 
-def prepared(name: str, *, strong: str | None = None, weak: str | None = None, progress: Progress | None = None) -> Path:
-    """The folder of the prepared testbed: `mini/...`, `real/film`, a folder of jsonl files, or a folder that is prepared already.
+def prepared(
+    name: str, *, strong: str | None = None, weak: str | None = None, progress: Progress | None = None
+) -> Path:
+    """The folder of the prepared testbed: `mini/...`, `real/film`, a folder of jsonl files, or a folder that
+    is prepared already.
 
-    What isn't in the cache yet is made. Raises `UsageError` for an unknown name, `EvaluatorError` for files that can't be used.
+    What isn't in the cache yet is made. Raises `UsageError` for an unknown name, `EvaluatorError` for files
+    that can't be used.
     """
     folder = Path(name)
     if name not in (*MINI, FILM) and folder.is_dir() and not (folder / "testbed.json").exists():
@@ -65,7 +69,8 @@ def _from_files(folder: Path, strong: str | None, weak: str | None, progress: Pr
 
     if strong is None:
         raise UsageError(
-            f"--testbed {folder} is a folder of files: name the model to fine-tune with --strong (hub name or local folder)."
+            f"--testbed {folder} is a folder of files: name the model to fine-tune with --strong (hub name or"
+            " local folder)."
         )
     weak = weak or "tfidf"
     key = hashlib.sha256(repr((_version(""), strong, weak)).encode())
@@ -86,7 +91,9 @@ def _key(name: str) -> str:
 
 
 def _version(part: str) -> str:
-    """Changes with the installed code and, for `part`, with the data that the code of that testbed makes it from."""
+    """Changes with the installed code and, for `part`, with the data that the code of that testbed makes it
+    from.
+    """
     import evaluator.testbeds
 
     digest = hashlib.sha256(metadata.version("evo-aar").encode())
@@ -106,12 +113,15 @@ def _once(key: str, make: Callable[[Path], object]) -> Path:
             draft.mkdir(parents=True)
         except OSError as error:
             raise UsageError(
-                f"the cache {cache_folder()} can't be written to ({error.strerror}). Set EVO_AAR_CACHE to another folder."
+                f"the cache {cache_folder()} can't be written to ({error.strerror}). Set EVO_AAR_CACHE to"
+                " another folder."
             ) from None
         try:
             report = make(draft)
             if dataclasses.is_dataclass(report):
-                (draft / REPORT).write_text(json.dumps(dataclasses.asdict(report), default=str, indent=1) + "\n", encoding="utf-8")
+                (draft / REPORT).write_text(
+                    json.dumps(dataclasses.asdict(report), default=str, indent=1) + "\n", encoding="utf-8"
+                )
             if not (path / "testbed.json").exists():  # another process may have been faster
                 shutil.rmtree(path, ignore_errors=True)
                 draft.rename(path)

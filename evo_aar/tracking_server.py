@@ -27,16 +27,19 @@ _END_SECONDS = 10.0
 
 
 class TrackingServer:
-    """MLflow on the database of a folder of runs, on this machine's loopback alone. Leaving the context ends it.
+    """MLflow on the database of a folder of runs, on this machine's loopback alone. Leaving the context ends
+    it.
 
-    Raises `UsageError` where the folder has no tracking, the port is taken, or the server doesn't start. SIGTERM ends it as Ctrl-C does.
+    Raises `UsageError` where the folder has no tracking, the port is taken, or the server doesn't start.
+    SIGTERM ends it as Ctrl-C does.
     """
 
     def __init__(self, runs: Path, port: int) -> None:
         uri = tracking_uri(runs)
         if not Path(uri.removeprefix("sqlite:///")).exists():
             raise UsageError(
-                f"{runs} has no MLflow database yet. Begin a search there with `evo-aar evolve`, or name another --runs."
+                f"{runs} has no MLflow database yet. Begin a search there with `evo-aar evolve`, or name"
+                " another --runs."
             )
         _require_free(port)
         self.port = port
@@ -47,21 +50,27 @@ class TrackingServer:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
             start_new_session=True,  # Ctrl-C comes to us alone, and we end the whole group
         )
         self._previous = signal.signal(signal.SIGTERM, _interrupt)
 
     @property
     def link(self) -> str:
-        """Opens the list of experiments; without its query MLflow begins with its view for language model applications."""
+        """Opens the list of experiments; without its query MLflow begins with its view for language model
+        applications.
+        """
         return f"http://{HOST}:{self.port}/#/experiments?{_VIEW}"
 
     def searches(self) -> list[tuple[str, str]]:
         """The name of every search and a link to its runs, the last one begun last.
 
-        The link sorts by age, oldest first: the search comes before its islands and these before their individuals, so that the
-        first page of runs has what the others are nested in.
+        The link sorts by age, oldest first: the search comes before its islands and these before their
+        individuals, so that the first page of runs has what the others are nested in.
         """
         experiments = self._ask("experiments/search", {"max_results": 1000}).get("experiments", [])
         ids = [one["experiment_id"] for one in experiments]
@@ -83,7 +92,9 @@ class TrackingServer:
                 },
                 quote_via=urllib.parse.quote,
             )
-            link = f"http://{HOST}:{self.port}/#/experiments/{run['info']['experiment_id']}/runs?{_VIEW}&{query}"
+            link = (
+                f"http://{HOST}:{self.port}/#/experiments/{run['info']['experiment_id']}/runs?{_VIEW}&{query}"
+            )
             found.append((run["info"]["run_name"], link))
         return found
 
@@ -98,7 +109,10 @@ class TrackingServer:
                     return
             except (urllib.error.URLError, TimeoutError, ConnectionError):
                 time.sleep(0.2)
-        raise UsageError(f"MLflow's server has not answered on port {self.port} within {_START_SECONDS:g} s: {self._last_words()}")
+        raise UsageError(
+            f"MLflow's server has not answered on port {self.port} within {_START_SECONDS:g} s:"
+            f" {self._last_words()}"
+        )
 
     def wait(self) -> None:
         """Returns never, but for a server that ends by itself. Raises `UsageError` then."""
@@ -130,14 +144,18 @@ class TrackingServer:
 
     def _last_words(self) -> str:
         self._log.seek(0)
-        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()
+        ]
         telling = [line for line in lines if "error" in line.lower()]
         return (telling or lines or ["it said nothing"])[-1]
 
     def __enter__(self) -> TrackingServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -147,7 +165,9 @@ def _require_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UsageError(f"port {port} can't be used ({error.strerror}). Choose another one with --port.") from None
+            raise UsageError(
+                f"port {port} can't be used ({error.strerror}). Choose another one with --port."
+            ) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

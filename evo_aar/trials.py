@@ -1,4 +1,6 @@
-"""Between the store and the evaluator: a trial is run once, and what it gave is on record before it is acted upon."""
+"""Between the store and the evaluator: a trial is run once, and what it gave is on record before it is acted
+upon.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Candidate:
 class Trials:
     """All trials of a search on one testbed."""
 
-    def __init__(self, store: Store, evaluator: Evaluator, on_trial: Callable[[Trial], None] = lambda trial: None) -> None:
+    def __init__(
+        self, store: Store, evaluator: Evaluator, on_trial: Callable[[Trial], None] = lambda trial: None
+    ) -> None:
         self._store = store
         self._evaluator = evaluator
         self._on_trial = on_trial
@@ -99,14 +103,22 @@ class Trials:
     def _run(self, wanted: dict[Request, Candidate]) -> None:
         if not wanted:
             return
-        for result in self._evaluator.evaluate(list(wanted), on_question=lambda trial: self._enter_question(trial, wanted[trial])):
+        for result in self._evaluator.evaluate(
+            list(wanted), on_question=lambda trial: self._enter_question(trial, wanted[trial])
+        ):
             self._record(result, wanted[result.trial])
 
     def _enter_question(self, request: Request, candidate: Candidate) -> None:
-        """On the ledger before it is asked; one that a crash has kept from being recorded is the same question when it is asked again."""
+        """On the ledger before it is asked; one that a crash has kept from being recorded is the same
+        question when it is asked again.
+        """
         key = request.key(self.testbed)
         if self._asked is None:
-            self._asked = {entry.detail.get("trial") for entry in self._store.ledger.all() if entry.kind == "grader_questions"}
+            self._asked = {
+                entry.detail.get("trial")
+                for entry in self._store.ledger.all()
+                if entry.kind == "grader_questions"
+            }
         if key not in self._asked:
             self._store.ledger.add("grader_questions", 1, **_account(candidate), detail={"trial": key})
             self._asked.add(key)

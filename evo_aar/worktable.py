@@ -20,16 +20,25 @@ from population.store import Store
 def evaluator_of(
     store: Store, settings: SearchSettings, folder: Path, *, workers: int, device: str, level: Level
 ) -> Iterator[Evaluator]:
-    """An evaluator on the run's testbed; its workers end with the block. Raises `UsageError` where the testbed is another one by now."""
+    """An evaluator on the run's testbed; its workers end with the block.
+
+    Raises `UsageError` where the testbed is another one by now.
+    """
     path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
     evaluator = Evaluator(
-        path, cache=cache_folder(), spool=folder / "spool", workers=workers, kind=settings.student, device=device, level=level
+        path,
+        cache=cache_folder(),
+        spool=folder / "spool",
+        workers=workers,
+        kind=settings.student,
+        device=device,
+        level=level,
     )
     expected = store.facts["testbed_hash"]
     if evaluator.testbed.content_hash != expected:
         raise UsageError(
-            f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run {folder.name} was begun on {expected}. "
-            "Restore the files or the version that it was begun with."
+            f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but run {folder.name}"
+            f" was begun on {expected}. Restore the files or the version that it was begun with."
         )
     try:
         yield evaluator

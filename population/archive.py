@@ -14,7 +14,9 @@ from population.individual import Fitness, Individual
 
 @dataclass(frozen=True)
 class Candidate:
-    """Who may enter an archive: an individual with its fitness and its pool predictions [n] (`population.behaviour`)."""
+    """Who may enter an archive: an individual with its fitness and its pool predictions [n]
+    (`population.behaviour`).
+    """
 
     individual: Individual
     fitness: Fitness
@@ -23,7 +25,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Archive:
-    """The rule of an archive: at most `size` individuals, no two of which are nearer than `threshold` in behaviour."""
+    """The rule of an archive: at most `size` individuals, no two of which are nearer than `threshold` in
+    behaviour.
+    """
 
     size: int
     threshold: float = 0.02
@@ -31,15 +35,18 @@ class Archive:
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 <= self.threshold <= 1:
             raise PopulationError(
-                f"an archive of {self.size} with threshold {self.threshold} cannot be. Give a size above 0, a threshold in [0, 1]."
+                f"an archive of {self.size} with threshold {self.threshold} cannot be. Give a size above 0, a"
+                " threshold in [0, 1]."
             )
 
     def choose(self, candidates: Iterable[Candidate]) -> tuple[str, ...]:
-        """The ids that the archive holds, best first, given all who were ever born on the island and have a fitness.
+        """The ids that the archive holds, best first, given all who were ever born on the island and have a
+        fitness.
 
-        From the best down (mean PGR, then the earlier birth), whoever is nearer than the threshold to one already chosen is a
-        near-duplicate of a better one and stays out. A function of the candidates alone: neither the order in which they come nor
-        the archives before matter, so a fitness that more trials have corrected is corrected here too.
+        From the best down (mean PGR, then the earlier birth), whoever is nearer than the threshold to one
+        already chosen is a near-duplicate of a better one and stays out. A function of the candidates alone:
+        neither the order in which they come nor the archives before matter, so a fitness that more trials
+        have corrected is corrected here too.
         """
         chosen: list[Candidate] = []
         for candidate in sorted(candidates, key=lambda each: (-each.fitness.mean, each.individual.rank)):

@@ -1,7 +1,7 @@
 """What recipes do, as opposed to how they read: their students' predictions on the training pool.
 
-The distance between two recipes is the mean absolute difference between their students' P(class 1) over the pool: 0 for the
-same predictions, 1 for confidently opposite ones.
+The distance between two recipes is the mean absolute difference between their students' P(class 1) over the
+pool: 0 for the same predictions, 1 for confidently opposite ones.
 """
 
 from __future__ import annotations
@@ -21,18 +21,27 @@ def behaviour(trials: Iterable[Trial]) -> np.ndarray | None:
 
     Raises PopulationError where the trials are not of one testbed, whose pool they share.
     """
-    trials = sorted((trial for trial in trials if trial.ok and trial.pool is not None), key=lambda trial: trial.seed)
+    trials = sorted(
+        (trial for trial in trials if trial.ok and trial.pool is not None), key=lambda trial: trial.seed
+    )
     if not trials:
         return None
     if len({(trial.testbed, trial.pool.shape) for trial in trials}) > 1:
-        raise PopulationError("pool predictions of several testbeds have no mean. Choose trials of one testbed.")
+        raise PopulationError(
+            "pool predictions of several testbeds have no mean. Choose trials of one testbed."
+        )
     return np.mean([trial.pool for trial in trials], axis=0, dtype=np.float64)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference of two [n] pool predictions. Raises PopulationError where their pools differ in size."""
+    """Mean absolute difference of two [n] pool predictions.
+
+    Raises PopulationError where their pools differ in size.
+    """
     if a.shape != b.shape:
-        raise PopulationError(f"pools of {a.shape} and {b.shape} rows cannot be compared. Compare recipes on one testbed.")
+        raise PopulationError(
+            f"pools of {a.shape} and {b.shape} rows cannot be compared. Compare recipes on one testbed."
+        )
     return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).mean())
 
 
@@ -40,9 +49,10 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 class Diversity:
     """How varied a generation is.
 
-    `individuals` and `sources`: how many distinct ones live. `within`, `between`: mean behavioural distance over all pairs of
-    inhabitants of one island, and of two islands; None without such a pair. `founder`: the individual without parents from
-    which the largest share of the living descends; `founder_share`: that share, 1.0 when one ancestor has begotten all.
+    `individuals` and `sources`: how many distinct ones live. `within`, `between`: mean behavioural distance
+    over all pairs of inhabitants of one island, and of two islands; None without such a pair. `founder`: the
+    individual without parents from which the largest share of the living descends; `founder_share`: that
+    share, 1.0 when one ancestor has begotten all.
     """
 
     individuals: int
@@ -54,15 +64,23 @@ class Diversity:
 
 
 def diversity(
-    populations: Mapping[int, Sequence[str]], individuals: Mapping[str, Individual], behaviours: Mapping[str, np.ndarray]
+    populations: Mapping[int, Sequence[str]],
+    individuals: Mapping[str, Individual],
+    behaviours: Mapping[str, np.ndarray],
 ) -> Diversity:
     """The diversity of `populations` (ids by island).
 
-    `individuals` holds the living and all their ancestors by id; `behaviours` the pool predictions by id, where known: an
-    inhabitant without any is in no pair. Who lives on two islands counts once among the living and on both in the distances.
+    `individuals` holds the living and all their ancestors by id; `behaviours` the pool predictions by id,
+    where known: an inhabitant without any is in no pair. Who lives on two islands counts once among the
+    living and on both in the distances.
     """
     living = sorted({identity for population in populations.values() for identity in population})
-    inhabitants = [(island, i) for island in sorted(populations) for i in populations[island] if behaviours.get(i) is not None]
+    inhabitants = [
+        (island, i)
+        for island in sorted(populations)
+        for i in populations[island]
+        if behaviours.get(i) is not None
+    ]
     within, between = [], []
     for (home, first), (other, second) in combinations(inhabitants, 2):
         (within if home == other else between).append(distance(behaviours[first], behaviours[second]))
@@ -86,13 +104,17 @@ def founders(individuals: Mapping[str, Individual]) -> dict[str, frozenset[str]]
     for individual in sorted(individuals.values(), key=lambda each: each.rank):
         missing = [parent for parent in individual.parents if parent not in found]
         if missing:
-            raise PopulationError(f"{individual.id}: no parent {missing[0]!r} was born before it. Pass all ancestors.")
+            raise PopulationError(
+                f"{individual.id}: no parent {missing[0]!r} was born before it. Pass all ancestors."
+            )
         inherited = [found[parent] for parent in individual.parents]
         found[individual.id] = frozenset().union(*inherited) if inherited else frozenset({individual.id})
     return found
 
 
-def _main_founder(living: list[str], individuals: Mapping[str, Individual]) -> tuple[str | None, float | None]:
+def _main_founder(
+    living: list[str], individuals: Mapping[str, Individual]
+) -> tuple[str | None, float | None]:
     if not living:
         return None, None
     origins = founders(individuals)

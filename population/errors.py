@@ -2,11 +2,16 @@
 
 
 class PopulationError(Exception):
-    """Base of the population's errors. The message names the mistake, its place and the remedy, on one line."""
+    """Base of the population's errors.
+
+    The message names the mistake, its place and the remedy, on one line.
+    """
 
 
 class StoreError(PopulationError):
-    """The store cannot be created, opened, read or appended to; or what was to be appended does not belong there."""
+    """The store cannot be created, opened, read or appended to; or what was to be appended does not belong
+    there.
+    """
 
 
 class StoreInUse(StoreError):

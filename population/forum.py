@@ -1,7 +1,8 @@
 """The forum: what the operators' agents tell one another.
 
-An agent sees the forum as it stood when its generation began, whatever others post meanwhile; a snapshot, its order and
-the ranking of a search in it depend on nothing posted later, so a replayed conversation reads the same to the letter.
+An agent sees the forum as it stood when its generation began, whatever others post meanwhile; a snapshot, its
+order and the ranking of a search in it depend on nothing posted later, so a replayed conversation reads the
+same to the letter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ SEARCHED_WORDS = 64
 
 @dataclass(frozen=True)
 class Finding:
-    """What `author` (an individual's id) of `island` posted in `generation`; `source_hash` is a recipe attached to it."""
+    """What `author` (an individual's id) of `island` posted in `generation`; `source_hash` is a recipe
+    attached to it.
+    """
 
     author: str
     island: int
@@ -35,7 +38,9 @@ class Finding:
         for name in ("title", "text"):
             object.__setattr__(self, name, printable(getattr(self, name)))
         if not self.words:
-            raise PopulationError(f"the finding {self.title!r} of {self.author} has no text. Say what was found.")
+            raise PopulationError(
+                f"the finding {self.title!r} of {self.author} has no text. Say what was found."
+            )
 
     @property
     def words(self) -> str:
@@ -48,7 +53,10 @@ class Finding:
 
 
 class Forum:
-    """Findings, in the order of generation, island, author and posting. Of findings with equal words the first is shown alone."""
+    """Findings, in the order of generation, island, author and posting.
+
+    Of findings with equal words the first is shown alone.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,7 +66,8 @@ class Forum:
         self._findings: list[Finding] = []
 
     def post(self, finding: Finding) -> bool:
-        """Put a finding on record. True where it says something that the author's snapshot did not: the answer to its author.
+        """Put a finding on record. True where it says something that the author's snapshot did not: the
+        answer to its author.
 
         An author's repeated posting is a no-op; another one with equal words is on record, but never shown.
         """
@@ -71,8 +80,11 @@ class Forum:
             "text_hash": finding.text_hash,
             "source_hash": finding.source_hash,
         }
-        # An author who posts the same words under another title has said nothing new: the first posting stays.
-        self._database.append_once("findings", row, f"a finding of {finding.author}", ignored=("title", "text", "source_hash"))
+        # An author who posts the same words under another title has said nothing new: the first posting
+        # stays.
+        self._database.append_once(
+            "findings", row, f"a finding of {finding.author}", ignored=("title", "text", "source_hash")
+        )
         sql = "SELECT 1 FROM findings WHERE text_hash = ? AND generation < ?"
         return not self._database.query(sql, (finding.text_hash, finding.generation))
 
@@ -81,14 +93,18 @@ class Forum:
         where = "?1 IS NULL OR generation < ?1"
         shown: dict[str, Finding] = {}
         for row in self._database.select("findings", where, (generation,), "generation, island, author, seq"):
-            finding = Finding(row["author"], row["island"], row["generation"], row["title"], row["text"], row["source_hash"])
+            finding = Finding(
+                row["author"], row["island"], row["generation"], row["title"], row["text"], row["source_hash"]
+            )
             shown.setdefault(finding.text_hash, finding)
         return list(shown.values())
 
     def search(self, words: str, generation: int | None = None, limit: int = 10) -> list[Finding]:
-        """The findings of the snapshot that share words with `words`, best match (BM25 over title and text) first.
+        """The findings of the snapshot that share words with `words`, best match (BM25 over title and text)
+        first.
 
-        `words` is no query language: any text will do, and one without words finds nothing. Its first SEARCHED_WORDS words count.
+        `words` is no query language: any text will do, and one without words finds nothing. Its first
+        SEARCHED_WORDS words count.
         """
         terms = " OR ".join(f'"{word}"' for word in list(dict.fromkeys(_words(words)))[:SEARCHED_WORDS])
         if not terms or limit < 1:
@@ -102,14 +118,22 @@ class Forum:
         return self._database.query("SELECT COUNT(*) FROM findings")[0][0]
 
     def _index_of(self, generation: int | None) -> sqlite3.Connection:
-        """An FTS5 index of one snapshot, in memory: BM25 weighs words by all that is indexed, so nothing later may be in it."""
-        count = self._database.query("SELECT COUNT(*) FROM findings WHERE ?1 IS NULL OR generation < ?1", (generation,))[0][0]
+        """An FTS5 index of one snapshot, in memory: BM25 weighs words by all that is indexed, so nothing
+        later may be in it.
+        """
+        count = self._database.query(
+            "SELECT COUNT(*) FROM findings WHERE ?1 IS NULL OR generation < ?1", (generation,)
+        )[0][0]
         if self._index is None or self._indexed != (generation, count):
             index = sqlite3.connect(":memory:", check_same_thread=False)
             try:
-                index.execute("CREATE VIRTUAL TABLE findings USING fts5 (title, text, tokenize = 'porter unicode61')")
+                index.execute(
+                    "CREATE VIRTUAL TABLE findings USING fts5 (title, text, tokenize = 'porter unicode61')"
+                )
             except sqlite3.OperationalError as error:
-                raise StoreError(f"the forum cannot be searched: {error}. Use a Python whose SQLite has FTS5.") from None
+                raise StoreError(
+                    f"the forum cannot be searched: {error}. Use a Python whose SQLite has FTS5."
+                ) from None
             self._findings = self.as_of(generation)
             index.executemany(
                 "INSERT INTO findings (rowid, title, text) VALUES (?, ?, ?)",

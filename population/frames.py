@@ -1,4 +1,6 @@
-"""A store as pandas data frames, for notebooks and the status: one row an event, in an order that no timing changes."""
+"""A store as pandas data frames, for notebooks and the status: one row an event, in an order that no timing
+changes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ _TRIAL_COLUMNS = (
 def individuals_frame(store: Store, testbed: str, fidelity: float = 1.0) -> pd.DataFrame:
     """Everyone ever born, by id: birth, source, parents, idea, fitness at this fidelity, and the last fate.
 
-    `pgr`, `standard_error` and `trials` are NaN, NaN and 0 for those without a fitness; `failed` says that a trial failed.
+    `pgr`, `standard_error` and `trials` are NaN, NaN and 0 for those without a fitness; `failed` says that a
+    trial failed.
     """
     fates = {fate.individual: fate for fate in store.generations.fates()}
     rows = []
@@ -52,7 +55,8 @@ def individuals_frame(store: Store, testbed: str, fidelity: float = 1.0) -> pd.D
             }
         )
     columns = (
-        "id generation island child operator parents idea source_hash source pgr standard_error trials failed fate fate_reason"
+        "id generation island child operator parents idea source_hash source pgr standard_error trials failed"
+        " fate fate_reason"
     )
     frame = pd.DataFrame(rows, columns=columns.split()).set_index("id")
     return frame.astype({"pgr": float, "standard_error": float})
@@ -65,7 +69,9 @@ def trials_frame(store: Store) -> pd.DataFrame:
 
 
 def generations_frame(store: Store) -> pd.DataFrame:
-    """One row an island a generation: how many live, who is in the archive, and the generation's summary in columns of its own."""
+    """One row an island a generation: how many live, who is in the archive, and the generation's summary in
+    columns of its own.
+    """
     rows = [
         {
             "generation": generation.number,
@@ -78,7 +84,11 @@ def generations_frame(store: Store) -> pd.DataFrame:
         for generation in store.generations.all()
         for island in generation.islands
     ]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["generation", "island", "living", "population", "archive"])
+    return (
+        pd.DataFrame(rows)
+        if rows
+        else pd.DataFrame(columns=["generation", "island", "living", "population", "archive"])
+    )
 
 
 def ledger_frame(store: Store) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from population.jsontext import plain
 class Island:
     """One island as a generation left it.
 
-    `population` and `archive` are ids, best first; an individual may live on several islands. `stream` is the JSON state of the
-    island's random generator. Raises PopulationError where an id comes twice.
+    `population` and `archive` are ids, best first; an individual may live on several islands. `stream` is the
+    JSON state of the island's random generator. Raises PopulationError where an id comes twice.
     """
 
     number: int
@@ -34,12 +34,17 @@ class Island:
             identities = tuple(getattr(self, name))
             object.__setattr__(self, name, identities)
             if len(set(identities)) < len(identities):
-                raise PopulationError(f"island {self.number}: an individual is twice in its {name}. Keep it once.")
+                raise PopulationError(
+                    f"island {self.number}: an individual is twice in its {name}. Keep it once."
+                )
 
 
 @dataclass(frozen=True)
 class Generation:
-    """All islands, in the order of their numbers, as generation `number` left them. `summary` is JSON, for reports and the status."""
+    """All islands, in the order of their numbers, as generation `number` left them.
+
+    `summary` is JSON, for reports and the status.
+    """
 
     number: int
     islands: tuple[Island, ...]
@@ -50,7 +55,9 @@ class Generation:
         object.__setattr__(self, "islands", islands)
         object.__setattr__(self, "summary", plain(self.summary))
         if len({island.number for island in islands}) < len(islands):
-            raise PopulationError(f"generation {self.number}: an island comes twice. Give each its own number.")
+            raise PopulationError(
+                f"generation {self.number}: an island comes twice. Give each its own number."
+            )
 
     def island(self, number: int) -> Island:
         for island in self.islands:
@@ -61,12 +68,16 @@ class Generation:
 
 
 def island_stream(seed: int, island: int) -> np.random.Generator:
-    """The stream with which `island` begins a search of this seed: for what is chosen on the island as a whole."""
+    """The stream with which `island` begins a search of this seed: for what is chosen on the island as a
+    whole.
+    """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(island,)))
 
 
 def child_stream(seed: int, generation: int, island: int, child: int) -> np.random.Generator:
-    """The stream that belongs to one birth alone: children made at the same time do not disturb each other's."""
+    """The stream that belongs to one birth alone: children made at the same time do not disturb
+    each other's.
+    """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(generation, island, child)))
 
 
@@ -82,6 +93,7 @@ def restored_stream(state: dict[str, Any]) -> np.random.Generator:
         stream.bit_generator.state = state
     except (KeyError, TypeError, ValueError) as error:
         raise PopulationError(
-            f"this is no state of a {type(stream.bit_generator).__name__} stream ({error}). Take it from stream_state."
+            f"this is no state of a {type(stream.bit_generator).__name__} stream ({error}). Take it from"
+            " stream_state."
         ) from None
     return stream

@@ -1,4 +1,6 @@
-"""One canonical JSON text for a value, so that equal values are equal texts in the store, whoever wrote them."""
+"""One canonical JSON text for a value, so that equal values are equal texts in the store,
+whoever wrote them.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ def canonical(value: Any) -> str:
     Raises PopulationError for what JSON cannot hold.
     """
     try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_from_numpy)
+        return json.dumps(
+            value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_from_numpy
+        )
     except (TypeError, ValueError) as error:
-        raise PopulationError(f"a value of the record is not JSON ({error}). Pass dicts, lists, texts and numbers.") from None
+        raise PopulationError(
+            f"a value of the record is not JSON ({error}). Pass dicts, lists, texts and numbers."
+        ) from None
 
 
 def plain(value: Any) -> Any:
-    """`value` as it will be read back from the store: tuples become lists, keys texts, NumPy scalars numbers."""
+    """`value` as it will be read back from the store: tuples become lists, keys texts, NumPy
+    scalars numbers.
+    """
     return json.loads(canonical(value))
 
 

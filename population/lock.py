@@ -1,7 +1,7 @@
 """One writer a store: an fcntl lock on a file beside it, which the kernel releases however its holder ends.
 
-The lock file stays; its content (the last writer's process id) serves the error message alone. A fork does not inherit
-the lock. SQLite's own locks live on the store itself, which is why ours does not.
+The lock file stays; its content (the last writer's process id) serves the error message alone. A fork does
+not inherit the lock. SQLite's own locks live on the store itself, which is why ours does not.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from pathlib import Path
 
 from population.errors import StoreError, StoreInUse
 
-# fcntl locks exclude other processes only, and closing any descriptor of the file would give up the process's lock:
-# a second attempt within this process must be seen before the file is opened.
+# fcntl locks exclude other processes only, and closing any descriptor of the file would give up the process's
+# lock: a second attempt within this process must be seen before the file is opened.
 _held: set[tuple[int, int, int]] = set()
 
 
 class WriterLock:
-    """Held from construction to `release`. Raises StoreInUse, or StoreError where the lock file cannot be written."""
+    """Held from construction to `release`.
+
+    Raises StoreInUse, or StoreError where the lock file cannot be written.
+    """
 
     def __init__(self, store: Path) -> None:
         path = store.with_name(store.name + ".lock")
@@ -29,7 +32,8 @@ class WriterLock:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreError(
-                f"{store} cannot be locked for writing ({error.strerror}). Choose a folder that exists and can be written to."
+                f"{store} cannot be locked for writing ({error.strerror}). Choose a folder that exists and"
+                " can be written to."
             ) from None
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +60,10 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def is_locked(store: Path) -> bool:
-    """Whether some process has `store` open for writing. Asks with a shared lock that is given back at once."""
+    """Whether some process has `store` open for writing.
+
+    Asks with a shared lock that is given back at once.
+    """
     path = store.with_name(store.name + ".lock")
     try:
         if _identity(path.stat()) in _held:

@@ -1,6 +1,7 @@
 """The tables of a store, and the triggers that make them append-only.
 
-Every row carries `at` (UTC, for a reader's eyes: nothing depends on it) and `checksum` (of all its other columns).
+Every row carries `at` (UTC, for a reader's eyes: nothing depends on it) and `checksum` (of all its other
+columns).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ TABLES: dict[str, Table] = {
     ),
     "trials": Table(
         """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
-        status TEXT NOT NULL CHECK (status IN ('ok', 'failed')), reason TEXT, message TEXT, accuracy REAL, pgr REAL,
-        members INTEGER NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL, history TEXT NOT NULL, pool BLOB""",
+        status TEXT NOT NULL CHECK (status IN ('ok', 'failed')), reason TEXT, message TEXT,
+        accuracy REAL, pgr REAL, members INTEGER NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL,
+        history TEXT NOT NULL, pool BLOB""",
         ("source_hash", "testbed", "seed", "fidelity"),
         "CHECK ((status = 'ok') = (accuracy IS NOT NULL AND pgr IS NOT NULL AND reason IS NULL)), "
         "CHECK (status = 'ok' OR (accuracy IS NULL AND pgr IS NULL AND reason IS NOT NULL))",
@@ -41,31 +43,38 @@ TABLES: dict[str, Table] = {
         ("source_hash", "testbed", "seed", "fidelity"),
     ),
     "audits": Table(
-        """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, audit TEXT NOT NULL, verdict TEXT NOT NULL, value REAL,
-        standard_error REAL, p REAL, words TEXT NOT NULL""",
+        """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, audit TEXT NOT NULL, verdict TEXT NOT NULL,
+        value REAL, standard_error REAL, p REAL, words TEXT NOT NULL""",
         ("source_hash", "testbed", "audit"),
     ),
-    "reviews": Table("individual TEXT NOT NULL, reviewer TEXT NOT NULL, verdict TEXT NOT NULL, remarks TEXT NOT NULL"),
+    "reviews": Table(
+        "individual TEXT NOT NULL, reviewer TEXT NOT NULL, verdict TEXT NOT NULL, remarks TEXT NOT NULL"
+    ),
     "openings": Table(
-        "number INTEGER NOT NULL, shortlist TEXT NOT NULL, shortlist_hash TEXT NOT NULL, facts TEXT NOT NULL", ("number",)
+        "number INTEGER NOT NULL, shortlist TEXT NOT NULL, shortlist_hash TEXT NOT NULL, facts TEXT NOT NULL",
+        ("number",),
     ),
     "sealed_scores": Table(
-        """opening INTEGER NOT NULL, source_hash TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, accuracy REAL,
-        members INTEGER NOT NULL, message TEXT""",
+        """opening INTEGER NOT NULL, source_hash TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
+        accuracy REAL, members INTEGER NOT NULL, message TEXT""",
         ("opening", "source_hash", "seed"),
     ),
-    "generations": Table("number INTEGER NOT NULL, islands TEXT NOT NULL, summary TEXT NOT NULL", ("number",)),
+    "generations": Table(
+        "number INTEGER NOT NULL, islands TEXT NOT NULL, summary TEXT NOT NULL", ("number",)
+    ),
     "generation_islands": Table(
-        """generation INTEGER NOT NULL, island INTEGER NOT NULL, population TEXT NOT NULL, archive TEXT NOT NULL,
-        stream TEXT NOT NULL""",
+        """generation INTEGER NOT NULL, island INTEGER NOT NULL, population TEXT NOT NULL,
+        archive TEXT NOT NULL, stream TEXT NOT NULL""",
         ("generation", "island"),
     ),
     "fates": Table(
-        "individual TEXT NOT NULL, generation INTEGER NOT NULL, island INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL",
+        "individual TEXT NOT NULL, generation INTEGER NOT NULL, island INTEGER NOT NULL, kind TEXT NOT NULL,"
+        " reason TEXT NOT NULL",
         ("individual", "generation", "island", "kind"),
     ),
     "migrations": Table(
-        "generation INTEGER NOT NULL, individual TEXT NOT NULL, origin INTEGER NOT NULL, target INTEGER NOT NULL",
+        "generation INTEGER NOT NULL, individual TEXT NOT NULL, origin INTEGER NOT NULL, target INTEGER NOT"
+        " NULL",
         ("generation", "individual", "origin", "target"),
     ),
     "replies": Table(
@@ -97,14 +106,21 @@ def statements() -> list[str]:
     made = [f"PRAGMA application_id = {APPLICATION_ID}"]
     for table, (columns, key, checks) in TABLES.items():
         constraints = ([f"UNIQUE ({', '.join(key)})"] if key else []) + ([checks] if checks else [])
-        parts = ["seq INTEGER PRIMARY KEY", columns, "at TEXT NOT NULL", "checksum TEXT NOT NULL", *constraints]
+        parts = [
+            "seq INTEGER PRIMARY KEY",
+            columns,
+            "at TEXT NOT NULL",
+            "checksum TEXT NOT NULL",
+            *constraints,
+        ]
         made.append(f"CREATE TABLE {table} ({', '.join(parts)})")
         for event in ("UPDATE", "DELETE"):
             made.append(
                 f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, 'append-only: {table} refuses {event}'); END"
             )
-        # REPLACE deletes without asking the DELETE trigger unless a connection asks for it; this one is asked first, always.
+        # REPLACE deletes without asking the DELETE trigger unless a connection asks for it; this one is asked
+        # first, always.
         taken = f" OR ({' AND '.join(f'{column} = NEW.{column}' for column in key)})" if key else ""
         made.append(
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "

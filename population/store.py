@@ -1,8 +1,8 @@
 """The store: one append-only SQLite file that holds all of a search, and its single truth.
 
-There is no checkpoint but this. Every event is on the disk before the call that appends it returns, so a search killed at
-any instant resumes from here, and nothing in the file is ever changed. One writer at a time, any number of readers
-meanwhile, on a local disk (SQLite's WAL does not work over a network file system).
+There is no checkpoint but this. Every event is on the disk before the call that appends it returns, so a
+search killed at any instant resumes from here, and nothing in the file is ever changed. One writer at a time,
+any number of readers meanwhile, on a local disk (SQLite's WAL does not work over a network file system).
 """
 
 from __future__ import annotations
@@ -37,25 +37,40 @@ _OUTCOME = (
     ("individuals", "id, source, source_hash, operator, parents, idea, detail", "generation, island, child"),
     (
         "trials",
-        "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, members, tokens, history, pool",
+        (
+            "source_hash, testbed, fidelity, seed, status, reason, message, accuracy, pgr, members, tokens,"
+            " history, pool"
+        ),
         "source_hash, testbed, fidelity, seed",
     ),
-    ("correctness", "source_hash, testbed, fidelity, seed, size, bits", "source_hash, testbed, fidelity, seed"),
-    ("audits", "source_hash, testbed, audit, verdict, value, standard_error, p, words", "source_hash, testbed, audit"),
+    (
+        "correctness",
+        "source_hash, testbed, fidelity, seed, size, bits",
+        "source_hash, testbed, fidelity, seed",
+    ),
+    (
+        "audits",
+        "source_hash, testbed, audit, verdict, value, standard_error, p, words",
+        "source_hash, testbed, audit",
+    ),
     ("generations", "number, islands, summary", "number"),
     ("generation_islands", "generation, island, population, archive, stream", "generation, island"),
     ("fates", "individual, generation, island, kind, reason", "generation, island, individual, kind"),
     ("migrations", "generation, individual, origin, target", "generation, origin, target, individual"),
-    ("findings", "author, island, generation, title, text, source_hash", "generation, island, author, text_hash"),
+    (
+        "findings",
+        "author, island, generation, title, text, source_hash",
+        "generation, island, author, text_hash",
+    ),
 )
 
 
 class Store:
     """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions, forum, audits, reviews,
-    openings: one attribute a kind of event.
-    Every method of theirs raises StoreError where the file cannot be read or appended to; nothing acknowledged is lost by it.
+    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions,
+    forum, audits, reviews, openings: one attribute a kind of event. Every method of theirs raises StoreError
+    where the file cannot be read or appended to; nothing acknowledged is lost by it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -76,8 +91,9 @@ class Store:
     def create(cls, path: Path | str, settings: dict[str, Any], facts: dict[str, Any] | None = None) -> Store:
         """A new store at `path`, open for writing. It appears there complete or not at all.
 
-        `settings` are what the search depends on, `facts` what is worth knowing about its creation (versions); both JSON, both
-        final. Raises StoreError where `path` exists or cannot be written, StoreInUse where it is just being created.
+        `settings` are what the search depends on, `facts` what is worth knowing about its creation
+        (versions); both JSON, both final. Raises StoreError where `path` exists or cannot be written,
+        StoreInUse where it is just being created.
         """
         path = _resolved(path)
         with contextlib.suppress(OSError):  # the lock beside the store says what is wrong with the folder
@@ -95,16 +111,20 @@ class Store:
             return cls(_opened(path, lock))
         except OSError as error:
             lock.release()
-            raise StoreError(f"{path} could not be created ({error.strerror}). Choose a folder that can be written to.") from None
+            raise StoreError(
+                f"{path} could not be created ({error.strerror}). Choose a folder that can be written to."
+            ) from None
         except BaseException:
             lock.release()
             raise
 
     @classmethod
     def open(cls, path: Path | str, writable: bool = True) -> Store:
-        """The store at `path`; with `writable=False` beside a writer, or in a folder that cannot be written to.
+        """The store at `path`; with `writable=False` beside a writer, or in a folder that cannot be written
+        to.
 
-        Raises StoreError where there is none, or it is damaged or of another version; StoreInUse where another writer has it.
+        Raises StoreError where there is none, or it is damaged or of another version; StoreInUse where
+        another writer has it.
         """
         path = _resolved(path)
         if not path.is_file():
@@ -132,9 +152,11 @@ class Store:
         return json.loads(_meta(self._database, "facts"))
 
     def fingerprint(self) -> str:
-        """A hash of the search's outcome: births, trials (but for their seconds), generations, fates, migrations, findings.
+        """A hash of the search's outcome: births, trials (but for their seconds), generations, fates,
+        migrations, findings.
 
-        Two runs of one search have one fingerprint, however many workers they had and however often they were killed.
+        Two runs of one search have one fingerprint, however many workers they had and however often they were
+        killed.
         """
         outcome = hashlib.sha256(canonical(self.settings).encode())
         for table, columns, order in _OUTCOME:
@@ -144,7 +166,10 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Events appended within the block become durable together, at its end; an exception undoes them all. Never await inside."""
+        """Events appended within the block become durable together, at its end; an exception undoes them all.
+
+        Never await inside.
+        """
         with self._database.transaction():
             yield
 
@@ -154,7 +179,9 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -189,15 +216,25 @@ def _opened(path: Path, lock: WriterLock | None) -> Database:
         found = formats[0]["value"] if formats else "unknown"
         if found != str(FORMAT):
             raise StoreError(
-                f"{path} has store format {found}; this version reads {FORMAT}. Install the version that wrote it: {_meta(database, 'facts')}."
+                f"{path} has store format {found}; this version reads {FORMAT}. Install the version that"
+                f" wrote it: {_meta(database, 'facts')}."
             )
-        made = {row["sql"] for row in database.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-        if made != {statement for statement in statements() if statement.startswith("CREATE")}:
-            raise StoreError(f"{path} has lost or gained tables or triggers: it is damaged or was altered. Restore it from a copy.")
+        schema = database.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        made = {" ".join(row["sql"].split()) for row in schema}
+        if made != {
+            " ".join(statement.split()) for statement in statements() if statement.startswith("CREATE")
+        }:
+            raise StoreError(
+                f"{path} has lost or gained tables or triggers: it is damaged or was altered. Restore it from"
+                " a copy."
+            )
         if lock is not None:
             problem = database.query("PRAGMA integrity_check(1)")[0][0]
             if problem != "ok":
-                raise StoreError(f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from a copy.")
+                raise StoreError(
+                    f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from a"
+                    " copy."
+                )
     except BaseException:
         database.close()
         raise
@@ -212,7 +249,8 @@ def _connection(path: Path, lock: WriterLock | None) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master")
         return connection
     except sqlite3.OperationalError:
-        # In a folder that cannot be written to, SQLite has no place for the index of a WAL. Without a WAL the file is at rest.
+        # In a folder that cannot be written to, SQLite has no place for the index of a WAL. Without a WAL the
+        # file is at rest.
         if path.with_name(path.name + "-wal").exists():
             raise
         return connect(path, "ro&immutable=1")

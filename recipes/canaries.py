@@ -1,7 +1,8 @@
-"""The self-attack's inner half: a process that is confined like a recipe's tries to get out, and tells what it got.
+"""The self-attack's inner half: a process that is confined like a recipe's tries to get out, and tells what
+it got.
 
-It is told, as one line of JSON, what there would be to get. What it says is believed only where it confesses: the outer half,
-`evaluator.sandbox.probe`, looks at the effects itself.
+It is told, as one line of JSON, what there would be to get. What it says is believed only where it confesses:
+the outer half, `evaluator.sandbox.probe`, looks at the effects itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def main(confinement: Confinement, control: socket.socket, scratch: str) -> None
 
 
 def attack(connection: socket.socket, confine: Callable[[], None]) -> None:
-    """One process of the self-attack: the one whose scratch folder is to be found, or the one that tries everything."""
+    """One process of the self-attack: the one whose scratch folder is to be found, or the one that tries
+    everything.
+    """
     with connection.makefile("rw") as talk:
         facts = json.loads(talk.readline())
         try:

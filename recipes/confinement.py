@@ -1,8 +1,10 @@
-"""What a recipe's process does to itself before the recipe's first line: it gives up, for good, whatever a recipe has no need of.
+"""What a recipe's process does to itself before the recipe's first line: it gives up, for good, whatever a
+recipe has no need of.
 
-The order matters and is tested. Landlock and seccomp hold for the thread that asks for them: a thread that was there before stays free.
-So a process with a second thread refuses to be confined. Everything that needs a forbidden system call (the event loop makes a pair of
-sockets) is made before the filter is loaded. Each step that leaves no trace when it fails is tried out once it is done.
+The order matters and is tested. Landlock and seccomp hold for the thread that asks for them: a thread that
+was there before stays free. So a process with a second thread refuses to be confined. Everything that needs a
+forbidden system call (the event loop makes a pair of sockets) is made before the filter is loaded. Each step
+that leaves no trace when it fails is tried out once it is done.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class ConfinementError(Exception):
 class Confinement:
     """What a recipe's process is confined by.
 
-    `landlock`, `seccomp`: whether each is used; `readable`: files and folders that may be read, the root folder never among them;
-    `writable`: devices that may be written to.
+    `landlock`, `seccomp`: whether each is used; `readable`: files and folders that may be read, the root
+    folder never among them; `writable`: devices that may be written to.
     """
 
     landlock: bool
@@ -49,7 +51,10 @@ class Confinement:
                 raise ConfinementError(f"no Landlock ({error})") from error
 
     def confine(self, scratch: str) -> None:
-        """Confine this process; `scratch` is the one folder that it may write to. Raises `ConfinementError`."""
+        """Confine this process; `scratch` is the one folder that it may write to.
+
+        Raises `ConfinementError`.
+        """
         if len(os.listdir("/proc/self/task")) != 1:
             raise ConfinementError("there is a second thread, which would stay free")
         if self.landlock:
@@ -66,7 +71,14 @@ class Confinement:
         from landlockpy import AccessFS, LandlockError, Ruleset, Scope
 
         read = AccessFS.READ_FILE | AccessFS.READ_DIR
-        own = read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.MAKE_REG | AccessFS.MAKE_DIR | AccessFS.MAKE_SYM
+        own = (
+            read
+            | AccessFS.WRITE_FILE
+            | AccessFS.TRUNCATE
+            | AccessFS.MAKE_REG
+            | AccessFS.MAKE_DIR
+            | AccessFS.MAKE_SYM
+        )
         own |= AccessFS.REMOVE_FILE | AccessFS.REMOVE_DIR | AccessFS.REFER
         try:
             with Ruleset(scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET) as ruleset:

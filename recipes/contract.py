@@ -4,13 +4,13 @@ A recipe is one Python file with a docstring, whose first line is its idea, and 
 
     async def recipe(task: Task) -> Student
 
-It returns a `Student`; the engine runs that student on inputs that the recipe never sees. All arrays below are about the
-*training pool* of `task.size` rows. A recipe never sees text or ground truth. It does its training by asking: every
-awaited call is a request to the trainer, which runs the requests of all recipes in flight as batches;
-`await asyncio.gather(...)` over several requests trains them side by side.
+It returns a `Student`; the engine runs that student on inputs that the recipe never sees. All arrays below
+are about the *training pool* of `task.size` rows. A recipe never sees text or ground truth. It does its
+training by asking: every awaited call is a request to the trainer, which runs the requests of all recipes in
+flight as batches; `await asyncio.gather(...)` over several requests trains them side by side.
 
-The k-th request's seed derives from the trial's seed and k, in call order. Answers reach a recipe in call order, so its
-course does not depend on which of two trainings ends first.
+The k-th request's seed derives from the trial's seed and k, in call order. Answers reach a recipe in call
+order, so its course does not depend on which of two trainings ends first.
 """
 
 from __future__ import annotations
@@ -33,13 +33,17 @@ LOSSES = {
     "generalised_cross_entropy": {"q": 0.7},
     "mean_squared": {},
 }
-"""The named losses and their options' defaults; `evaluator.trainer.losses` holds the formulas and their sources."""
+"""The named losses and their options' defaults; `evaluator.trainer.losses` holds the formulas and their
+sources.
+"""
 
 SCHEDULES = ("constant", "linear", "cosine")
 """Learning-rate schedules: no decay, linear decay to zero, half a cosine to zero."""
 
 OPTIMISERS = ("adamw", "adam", "sgd", "adagrad")
-"""Optimisers: AdamW, Adam with the decay in the gradient, gradient descent with momentum 0.9, Adagrad; each as in `torch.optim`."""
+"""Optimisers: AdamW, Adam with the decay in the gradient, gradient descent with momentum 0.9, Adagrad; each
+as in `torch.optim`.
+"""
 
 FAILURES = (
     "syntax",
@@ -53,18 +57,25 @@ FAILURES = (
     "task_error",
     "protocol",
 )
-"""The reasons that a recipe's process gives when it ends without a student; the trainer has others (cpu_time, wall_time, killed, ...)."""
+"""The reasons that a recipe's process gives when it ends without a student; the trainer has others (cpu_time,
+wall_time, killed, ...).
+"""
 
 MAX_ENSEMBLE = 8
 MAX_IN_FLIGHT = 64
 
 
 class TaskError(Exception):
-    """A request that could not be served. Uncaught, it ends the trial as failed, with its message as the reason."""
+    """A request that could not be served.
+
+    Uncaught, it ends the trial as failed, with its message as the reason.
+    """
 
 
 class InvalidRequest(TaskError):
-    """The request breaks the contract: rows out of range, targets that aren't probabilities, an unknown loss."""
+    """The request breaks the contract: rows out of range, targets that aren't probabilities, an
+    unknown loss.
+    """
 
 
 class NotAvailable(TaskError):
@@ -72,7 +83,10 @@ class NotAvailable(TaskError):
 
 
 class BudgetExceeded(TaskError):
-    """The trial's budget of trained and forwarded tokens doesn't cover this request. It may still return a student."""
+    """The trial's budget of trained and forwarded tokens doesn't cover this request.
+
+    It may still return a student.
+    """
 
 
 ERRORS = {cls.__name__: cls for cls in (TaskError, InvalidRequest, NotAvailable, BudgetExceeded)}
@@ -82,8 +96,8 @@ ERRORS = {cls.__name__: cls for cls in (TaskError, InvalidRequest, NotAvailable,
 class Batch:
     """What a recipe's own loss is given at each step.
 
-    `rows` [b] int64, `logits` [b, 2], `targets` [b, 2], `weights` [b], `hidden` [b, d] (what the last linear layer reads), all
-    float32; `progress` runs from 0 at the first step towards 1.
+    `rows` [b] int64, `logits` [b, 2], `targets` [b, 2], `weights` [b], `hidden` [b, d] (what the last linear
+    layer reads), all float32; `progress` runs from 0 at the first step towards 1.
     """
 
     rows: np.ndarray
@@ -95,34 +109,45 @@ class Batch:
 
 
 Loss = Callable[[Batch], Any]
-"""A recipe's own loss: the gradient of the batch's mean loss with respect to the logits, [b, 2] float32, or a pair of
-gradients with respect to the logits and the hidden states, [b, d]. It must not keep state across trainings."""
+"""A recipe's own loss: the gradient of the batch's mean loss with respect to the logits, [b, 2] float32, or a
+pair of gradients with respect to the logits and the hidden states, [b, d]. It must not keep state across
+trainings.
+"""
 
 
 class Channel(Protocol):
     """How requests reach the trainer; `recipes.process` implements it."""
 
-    def ask(self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None) -> asyncio.Future[Message]: ...
+    def ask(
+        self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None
+    ) -> asyncio.Future[Message]: ...
 
     def tell(self, kind: str, fields: dict, arrays: dict[str, np.ndarray]) -> int: ...
 
 
 class Student:
-    """A trained (or given) classifier over the testbed's inputs. Made by a `Task`; it holds no weights itself."""
+    """A trained (or given) classifier over the testbed's inputs.
+
+    Made by a `Task`; it holds no weights itself.
+    """
 
     def __init__(self, number: int, kind: str, history: Sequence[dict] = ()) -> None:
         self._number = number
         self.kind = kind
         """"head", "lora", "linear", "shift", "untrained" or "ensemble"."""
         self.history = list(history)
-        """Logged steps of the training: dicts of `step`, `loss`, `gradient_norm`, `agreement` (with the targets, in the batch)."""
+        """Logged steps of the training: dicts of `step`, `loss`, `gradient_norm`, `agreement` (with the
+        targets, in the batch).
+        """
 
     def __repr__(self) -> str:
         return f"Student({self.kind})"
 
 
 class Session:
-    """The primitives beneath `finetune`, for recipes with a training loop of their own (evolution strategies, say)."""
+    """The primitives beneath `finetune`, for recipes with a training loop of their own (evolution strategies,
+    say).
+    """
 
     def __init__(self, task: Task, number: int, kind: str) -> None:
         self._task = task
@@ -130,17 +155,27 @@ class Session:
         self._kind = kind
 
     async def _ask(self, verb: str, fields: dict | None = None, arrays: dict | None = None) -> Message:
-        return await self._task._ask(f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {})
+        return await self._task._ask(
+            f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {}
+        )
 
-    async def forward(self, rows: Any, parameters: Sequence[dict[str, np.ndarray]] | None = None) -> np.ndarray:
-        """Logits on `rows`: [b, 2] with the session's parameters, or [K, b, 2] for a list of K parameter sets, run as one batch."""
+    async def forward(
+        self, rows: Any, parameters: Sequence[dict[str, np.ndarray]] | None = None
+    ) -> np.ndarray:
+        """Logits on `rows`: [b, 2] with the session's parameters, or [K, b, 2] for a list of K parameter
+        sets, run as one batch.
+        """
         arrays = {"rows": _integers(rows)}
         for name in parameters[0] if parameters else ():
             arrays[f"parameters.{name}"] = np.stack([_floats(one[name]) for one in parameters])
-        return (await self._ask("forward", {"sets": len(parameters) if parameters else 0}, arrays)).arrays["logits"]
+        return (await self._ask("forward", {"sets": len(parameters) if parameters else 0}, arrays)).arrays[
+            "logits"
+        ]
 
     async def backward(self, gradients: Any) -> dict[str, np.ndarray]:
-        """Gradients of the parameters for `gradients` [b, 2] on the logits of the last `forward` with the session's own parameters."""
+        """Gradients of the parameters for `gradients` [b, 2] on the logits of the last `forward` with the
+        session's own parameters.
+        """
         return dict((await self._ask("backward", arrays={"gradients": _floats(gradients)})).arrays)
 
     async def step(self, learning_rate: float, weight_decay: float = 0.0) -> None:
@@ -167,7 +202,9 @@ class Session:
 
 
 class Task:
-    """One trial's view of a testbed: weak labels, hidden states, the strong model's own answers, and training as a service."""
+    """One trial's view of a testbed: weak labels, hidden states, the strong model's own answers, and training
+    as a service.
+    """
 
     def __init__(self, channel: Channel, facts: dict, weak_labels: np.ndarray) -> None:
         self._channel = channel
@@ -184,14 +221,20 @@ class Task:
         self.templates: int = facts["templates"]
         """How many prompt templates the testbed has; template 0 is the one that students read."""
         self.statements: tuple[int, ...] = tuple(facts["statements"])
-        """Templates that state an answer: class 1 is right, or with `swap` class 0. A row's two statements make a contrast pair."""
+        """Templates that state an answer: class 1 is right, or with `swap` class 0.
+
+        A row's two statements make a contrast pair.
+        """
         self.student: str = facts["student"]
         """The default kind of student here, "head" or "lora"."""
         self._tokens_left: int = facts["budget"]
 
     @property
     def budget(self) -> int:
-        """Tokens that the trial may still train or forward. Vanilla fine-tuning costs about an eighth of a fresh budget."""
+        """Tokens that the trial may still train or forward.
+
+        Vanilla fine-tuning costs about an eighth of a fresh budget.
+        """
         return self._tokens_left
 
     async def _ask(self, kind: str, fields: dict, arrays: dict, loss: Loss | None = None) -> Message:
@@ -199,18 +242,27 @@ class Task:
         self._tokens_left = answer.fields.get("budget", self._tokens_left)
         return answer
 
-    async def hidden(self, layer: int, student: Student | None = None, template: int = 0, swap: bool = False) -> np.ndarray:
+    async def hidden(
+        self, layer: int, student: Student | None = None, template: int = 0, swap: bool = False
+    ) -> np.ndarray:
         """Hidden states at the classification position, [n, d] float32.
 
-        `layer` is one of `task.layers`, or negative: an index into it from its end. `student`: those of a LoRA student instead of the
-        untouched strong model's (template 0 only). `swap` exchanges a pair's two replies, or the verdict that a statement template asserts.
-        The untouched model's states are cached and cost no budget; a student's cost one forward over the pool.
+        `layer` is one of `task.layers`, or negative: an index into it from its end. `student`: those of a
+        LoRA student instead of the untouched strong model's (template 0 only). `swap` exchanges a pair's two
+        replies, or the verdict that a statement template asserts. The untouched model's states are cached and
+        cost no budget; a student's cost one forward over the pool.
         """
-        fields = {"layer": int(layer), "student": _number(student), "template": int(template), "swap": bool(swap)}
+        fields = {
+            "layer": int(layer),
+            "student": _number(student),
+            "template": int(template),
+            "swap": bool(swap),
+        }
         return (await self._ask("hidden", fields, {})).arrays["hidden"]
 
     async def prior(self, template: int = 0, swap: bool = False) -> np.ndarray:
-        """Zero-shot label probabilities of the untouched strong model, [n, 2] float32, from its label words' logits.
+        """Zero-shot label probabilities of the untouched strong model, [n, 2] float32, from its label words'
+        logits.
 
         Raises `NotAvailable` where it has none: an encoder, or a template without label words.
         """
@@ -237,14 +289,16 @@ class Task:
     ) -> Student:
         """Fine-tune the strong model and return the student.
 
-        `targets`: [m] class numbers or [m, 2] rows that sum to 1, aligned with `rows` ([m] row numbers, repeats allowed; default: all n).
-        `weights`: [m] non-negative, scaled to mean 1 by the trainer. `loss`: a name of `LOSSES`, with `loss_options`, or a function
-        (see `Loss`). Hyperparameters left at None are the testbed's own, tuned for vanilla fine-tuning. `epochs` may be a fraction.
-        `optimiser`: one of `OPTIMISERS`; others than "adamw" need a `learning_rate` of their own.
-        `clip_norm`: scale a step's gradient down to this norm over all parameters where it is longer; None: never.
-        `schedule`: one of `SCHEDULES`. `student`: "head" or "lora" (default `task.student`). `start`: begin from a copy of
-        that student's weights, with a fresh optimiser. `order`: [m] positions into `rows`, the order in which every epoch visits them
-        (a curriculum); default: a fresh shuffle each epoch. Raises `InvalidRequest`, `BudgetExceeded`.
+        `targets`: [m] class numbers or [m, 2] rows that sum to 1, aligned with `rows` ([m] row numbers,
+        repeats allowed; default: all n). `weights`: [m] non-negative, scaled to mean 1 by the trainer.
+        `loss`: a name of `LOSSES`, with `loss_options`, or a function (see `Loss`). Hyperparameters left at
+        None are the testbed's own, tuned for vanilla fine-tuning. `epochs` may be a fraction. `optimiser`:
+        one of `OPTIMISERS`; others than "adamw" need a `learning_rate` of their own. `clip_norm`: scale a
+        step's gradient down to this norm over all parameters where it is longer; None: never. `schedule`: one
+        of `SCHEDULES`. `student`: "head" or "lora" (default `task.student`). `start`: begin from a copy of
+        that student's weights, with a fresh optimiser. `order`: [m] positions into `rows`, the order in which
+        every epoch visits them (a curriculum); default: a fresh shuffle each epoch. Raises `InvalidRequest`,
+        `BudgetExceeded`.
         """
         fields = {
             "student": student or self.student,
@@ -253,7 +307,17 @@ class Task:
             "hidden_size": None,
             "standardise": True,
         }
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule)
+        options = _options(
+            loss,
+            loss_options,
+            learning_rate,
+            epochs,
+            batch_size,
+            weight_decay,
+            optimiser,
+            clip_norm,
+            schedule,
+        )
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
     async def probe(
@@ -277,18 +341,38 @@ class Task:
         start: Student | None = None,
         order: Any = None,
     ) -> Student:
-        """A head on the concatenated frozen hidden states of `layers`: linear, or with one hidden layer of `hidden_size` units.
+        """A head on the concatenated frozen hidden states of `layers`: linear, or with one hidden layer of
+        `hidden_size` units.
 
-        `standardise`: subtract the pool's mean and divide by its standard deviation, per coordinate. The rest as in `finetune`.
+        `standardise`: subtract the pool's mean and divide by its standard deviation, per coordinate. The rest
+        as in `finetune`.
         """
         fields = {"student": "head", "start": _number(start), "layers": [int(layer) for layer in layers]}
         fields |= {"hidden_size": int(hidden_size), "standardise": bool(standardise)}
-        options = _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule)
+        options = _options(
+            loss,
+            loss_options,
+            learning_rate,
+            epochs,
+            batch_size,
+            weight_decay,
+            optimiser,
+            clip_norm,
+            schedule,
+        )
         return await self._train(fields | options, targets, rows, weights, order, loss)
 
-    async def _train(self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss) -> Student:
+    async def _train(
+        self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss
+    ) -> Student:
         targets = np.asarray(targets)
-        arrays = {"targets": targets.astype(np.int64) if targets.ndim == 1 and targets.dtype.kind in "iub" else _floats(targets)}
+        arrays = {
+            "targets": (
+                targets.astype(np.int64)
+                if targets.ndim == 1 and targets.dtype.kind in "iub"
+                else _floats(targets)
+            )
+        }
         if rows is not None:
             arrays["rows"] = _integers(rows)
         if weights is not None:
@@ -299,34 +383,52 @@ class Task:
         return Student(answer.number, fields["student"], answer.fields["history"])
 
     async def predict(self, student: Student) -> np.ndarray:
-        """The student's label probabilities on the training pool, [n, 2] float32. Costs one forward over the pool."""
+        """The student's label probabilities on the training pool, [n, 2] float32.
+
+        Costs one forward over the pool.
+        """
         return (await self._ask("predict", {"student": _number(student)}, {})).arrays["probabilities"]
 
     def linear(self, layers: Sequence[int], weight: Any, bias: float = 0.0) -> Student:
-        """A student made without training: logit of class 1 minus class 0 = standardised hidden states of `layers` @ `weight` + `bias`.
+        """A student made without training: logit of class 1 minus class 0 = standardised hidden states of
+        `layers` @ `weight` + `bias`.
 
         `weight`: [d], or as many times d as there are layers, concatenated in the order given.
         """
-        return self._make("linear", {"layers": [int(layer) for layer in layers], "bias": float(bias)}, {"weight": _floats(weight)})
+        return self._make(
+            "linear",
+            {"layers": [int(layer) for layer in layers], "bias": float(bias)},
+            {"weight": _floats(weight)},
+        )
 
     def shift(self, student: Student, bias: float) -> Student:
         """The student with `bias` added to its logit of class 1: a threshold moved, a prior corrected."""
         return self._make("shift", {"student": _number(student), "bias": float(bias)}, {})
 
     def untrained(self, template: int = 0, swap: bool = False) -> Student:
-        """The untouched strong model's zero-shot answers as a student. Fails the trial where there is no prior (`task.has_prior`)."""
+        """The untouched strong model's zero-shot answers as a student.
+
+        Fails the trial where there is no prior (`task.has_prior`).
+        """
         return self._make("untrained", {"template": int(template), "swap": bool(swap)}, {})
 
     def ensemble(self, students: Sequence[Student], weights: Sequence[float] | None = None) -> Student:
-        """The weighted mean of at most 8 students' probabilities. An ensemble can't be a member of another."""
+        """The weighted mean of at most 8 students' probabilities.
+
+        An ensemble can't be a member of another.
+        """
         weights = [1.0] * len(students) if weights is None else [float(weight) for weight in weights]
-        return self._make("ensemble", {"students": [_number(student) for student in students], "weights": weights}, {})
+        return self._make(
+            "ensemble", {"students": [_number(student) for student in students], "weights": weights}, {}
+        )
 
     def _make(self, kind: str, fields: dict, arrays: dict) -> Student:
         return Student(self._channel.tell(kind, fields, arrays), kind)
 
     def session(self, student: str | None = None, start: Student | None = None) -> _Opening:
-        """`async with task.session(...) as s`: the primitives beneath `finetune`, on fresh parameters or a copy of `start`'s."""
+        """`async with task.session(...) as s`: the primitives beneath `finetune`, on fresh parameters or a
+        copy of `start`'s.
+        """
         return _Opening(self, student or self.student, start)
 
 
@@ -337,7 +439,9 @@ class _Opening:
         self._task, self._kind, self._start = task, kind, start
 
     async def __aenter__(self) -> Session:
-        answer = await self._task._ask("session.open", {"student": self._kind, "start": _number(self._start)}, {})
+        answer = await self._task._ask(
+            "session.open", {"student": self._kind, "start": _number(self._start)}, {}
+        )
         self._session = Session(self._task, answer.number, self._kind)
         return self._session
 
@@ -345,7 +449,9 @@ class _Opening:
         await self._session.__aexit__(*exception)
 
 
-def _options(loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule) -> dict:
+def _options(
+    loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule
+) -> dict:
     def optional(value, kind):
         return None if value is None else kind(value)
 

@@ -1,7 +1,7 @@
 """The nine research directions that islands are seeded with, and the baselines, as data of this package.
 
-Each direction has a seed recipe (`seeds/NAME.py`) and a brief (`briefs/NAME.md`) for whoever writes recipes on its island. The briefs
-are vague on purpose: in the published experiment, over-specified prompts did worse.
+Each direction has a seed recipe (`seeds/NAME.py`) and a brief (`briefs/NAME.md`) for whoever writes recipes
+on its island. The briefs are vague on purpose: in the published experiment, over-specified prompts did worse.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ BASELINES = ("vanilla", "soft", "confident_only", "auxiliary_confidence", "zero_
 class Direction:
     """One research direction.
 
-    `number`: the island that it seeds, from 0. `name`: as in a recipe's `Direction:` line. `title`: for people. `seed_path`: the
-    seed recipe's place in this package. `seed`: its source. `brief`: Markdown, one paragraph.
+    `number`: the island that it seeds, from 0. `name`: as in a recipe's `Direction:` line. `title`: for
+    people. `seed_path`: the seed recipe's place in this package. `seed`: its source. `brief`: Markdown, one
+    paragraph.
     """
 
     number: int

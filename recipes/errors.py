@@ -2,7 +2,8 @@
 
 
 class RecipeError(Exception):
-    """A recipe file breaks the contract. The message names the mistake, its line where there is one, and the remedy.
+    """A recipe file breaks the contract. The message names the mistake, its line where there is one, and the
+    remedy.
 
     `line` is the 1-based line of the mistake, or None where it concerns the file as a whole.
     """

@@ -1,12 +1,14 @@
-"""A fork server that holds nothing secret: one process per trial, limited, confined, watched, and reaped with all it left behind.
+"""A fork server that holds nothing secret: one process per trial, limited, confined, watched, and reaped with
+all it left behind.
 
-It serves a control socket (seqpacket, JSON): {"op": "spawn", "id", "limits"} with the child's end of a connection attached, and
-{"op": "kill", "id"}; it answers {"ready"}, and {"exited", "status", "scratch"} when a child is gone, `scratch` saying whether it
-was ended for what it had stored. It has one thread and has never opened a multi-threaded region, so a fork is safe and its children can be
-confined.
+It serves a control socket (seqpacket, JSON): {"op": "spawn", "id", "limits"} with the child's end of a
+connection attached, and {"op": "kill", "id"}; it answers {"ready"}, and {"exited", "status", "scratch"} when
+a child is gone, `scratch` saying whether it was ended for what it had stored. It has one thread and has never
+opened a multi-threaded region, so a fork is safe and its children can be confined.
 
-A child leads a process group of its own. Its scratch folder is one of `SLOTS`, handed on when it has been wiped. How much lies in
-it is looked at `WATCHED` seconds apart: where the folder is a file system of its own (levels A and C), that has its own bound too.
+A child leads a process group of its own. Its scratch folder is one of `SLOTS`, handed on when it has been
+wiped. How much lies in it is looked at `WATCHED` seconds apart: where the folder is a file system of its own
+(levels A and C), that has its own bound too.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ SLOTS = 48
 WATCHED = 0.1
 
 Body = Callable[[socket.socket, Callable[[], None]], None]
-"""What a child does: it gets its connection, and a function that confines it, to be called before anything foreign runs."""
+"""What a child does: it gets its connection, and a function that confines it, to be called before anything
+foreign runs.
+"""
 
 
 @dataclass
@@ -38,7 +42,10 @@ class _Child:
 
 
 class ForkServer:
-    """Forks one child per trial. `scratch` is the folder of the slots' folders; they are made where they are missing."""
+    """Forks one child per trial.
+
+    `scratch` is the folder of the slots' folders; they are made where they are missing.
+    """
 
     def __init__(self, control: socket.socket, confinement: Confinement, scratch: str, body: Body) -> None:
         self._control = control
@@ -114,7 +121,9 @@ class ForkServer:
         self._body(kept, lambda: self._confinement.confine(scratch))
 
     def _free_slot(self) -> int:
-        """The first free one; where all are taken by children that were just killed, the first of them to go gives up its own."""
+        """The first free one; where all are taken by children that were just killed, the first of them to go
+        gives up its own.
+        """
         while True:
             taken = {child.slot for child in self._children.values()}
             free = next((slot for slot in range(SLOTS) if slot not in taken), None)
@@ -138,7 +147,8 @@ class ForkServer:
         for number, child in self._children.items():
             if (
                 not child.overstocked
-                and _stored(self._folder(child.slot), child.pid, child.limits["scratch_files"]) > (child.limits["scratch_bytes"])
+                and _stored(self._folder(child.slot), child.pid, child.limits["scratch_files"])
+                > (child.limits["scratch_bytes"])
             ):
                 child.overstocked = True
                 self._kill(number)
@@ -161,7 +171,9 @@ class ForkServer:
 
 
 def _stored(folder: str, pid: int, most: int) -> float:
-    """Bytes on the disk under `folder` and in files that this process has open and no folder holds; infinite for more than `most` files."""
+    """Bytes on the disk under `folder` and in files that this process has open and no folder holds; infinite
+    for more than `most` files.
+    """
     total, files, folders = 0, 0, [folder]
     for place in folders:
         with contextlib.suppress(OSError), os.scandir(place) as entries:
@@ -182,7 +194,9 @@ def _stored(folder: str, pid: int, most: int) -> float:
 
 
 def wipe(folder: str) -> None:
-    """Empty a folder that a foreign process has filled, however deep: what lies in a folder of it is first moved up."""
+    """Empty a folder that a foreign process has filled, however deep: what lies in a folder of it is first
+    moved up.
+    """
     while entries := list(os.scandir(folder)):
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):

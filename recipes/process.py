@@ -1,7 +1,9 @@
-"""The recipe's side: the process in which one trial of a recipe runs. It is a fork of a server that has imported NumPy and torch once.
+"""The recipe's side: the process in which one trial of a recipe runs. It is a fork of a server that has
+imported NumPy and torch once.
 
-The order: the event loop, which makes a pair of sockets; confinement, after which no socket can be made; the word "ready"; and only
-then the recipe's source is read. What cannot be confined says "unconfined" and runs nothing.
+The order: the event loop, which makes a pair of sockets; confinement, after which no socket can be made; the
+word "ready"; and only then the recipe's source is read. What cannot be confined says "unconfined" and runs
+nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ class Deadlock(Exception):
 class _Answers(selectors.SelectSelector):
     """The event loop's selector: when every coroutine waits, it hands out the next answer, in call order.
 
-    The loop asks its selector with no timeout exactly when nothing can run. Delivering one answer at a time, always the one to the
-    oldest open request, makes the recipe's course a function of the answers alone, never of their timing.
+    The loop asks its selector with no timeout exactly when nothing can run. Delivering one answer at a time,
+    always the one to the oldest open request, makes the recipe's course a function of the answers alone,
+    never of their timing.
     """
 
     def __init__(self, channel: TrainerChannel) -> None:
@@ -77,8 +80,11 @@ class TrainerChannel:
         self._trainings: set[int] = set()
         self.delivered = 0  # the last request whose answer the recipe has been given
 
-    def ask(self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None) -> asyncio.Future[Message]:
-        # The trainer refuses these too; but how many it still has in flight depends on its speed, and this doesn't.
+    def ask(
+        self, kind: str, fields: dict, arrays: dict[str, np.ndarray], loss: Loss | None = None
+    ) -> asyncio.Future[Message]:
+        # The trainer refuses these too; but how many it still has in flight depends on its speed, and this
+        # doesn't.
         if kind == "train" and len(self._trainings) >= MAX_IN_FLIGHT:
             raise InvalidRequest(f"{MAX_IN_FLIGHT} trainings in flight at once are the most")
         number = self.tell(kind, fields, arrays)
@@ -95,7 +101,9 @@ class TrainerChannel:
         return self._count
 
     def deliver(self) -> None:
-        """Block until the oldest open request is answered and resolve it; serve the recipe's own losses meanwhile."""
+        """Block until the oldest open request is answered and resolve it; serve the recipe's own losses
+        meanwhile.
+        """
         if not self._open:
             raise Deadlock("the recipe waits, but not for an answer of the task's")
         number = next(iter(self._open))
@@ -126,7 +134,9 @@ class TrainerChannel:
 
 
 def run_trial(connection: Connection, confine: Callable[[], None]) -> None:
-    """Give up what a recipe has no need of, read the start message, run the recipe, tell the trainer how it ended."""
+    """Give up what a recipe has no need of, read the start message, run the recipe, tell the trainer how it
+    ended.
+    """
     channel = TrainerChannel(connection)
     loop = asyncio.SelectorEventLoop(_Answers(channel))
     try:
@@ -144,7 +154,9 @@ def run_trial(connection: Connection, confine: Callable[[], None]) -> None:
         return
     except MemoryError:
         outcome = Message("failed", 0, {"reason": "memory", "message": "the recipe ran out of its memory"})
-    except BaseException as error:  # whatever foreign code raises, SystemExit too, is the recipe's failure, and is reported
+    except (
+        BaseException
+    ) as error:  # whatever foreign code raises, SystemExit too, is the recipe's failure, and is reported
         reason, message = _explain(error)
         outcome = Message("failed", 0, {"reason": reason, "message": message})
     outcome.fields.update(output=printed.text, delivered=channel.delivered)
@@ -163,7 +175,11 @@ def _run_recipe(channel: TrainerChannel, loop: asyncio.AbstractEventLoop, start:
     task = Task(channel, start.fields, start.arrays["weak_labels"])
     student = loop.run_until_complete(module.recipe(task))
     if not isinstance(student, Student):
-        return Message("failed", 0, {"reason": "contract", "message": f"recipe() returned {type(student).__name__}, not a Student"})
+        return Message(
+            "failed",
+            0,
+            {"reason": "contract", "message": f"recipe() returned {type(student).__name__}, not a Student"},
+        )
     return Message("done", 0, {"student": student._number})
 
 
@@ -171,9 +187,17 @@ def _explain(error: BaseException) -> tuple[str, str]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "recipe.py"]
     place = f" (recipe.py, line {frames[-1].lineno})" if frames else ""
     name = type(error).__name__
-    reason = {"BudgetExceeded": "budget", "InvalidRequest": "invalid_request", "NotAvailable": "not_available"}.get(name)
+    reason = {
+        "BudgetExceeded": "budget",
+        "InvalidRequest": "invalid_request",
+        "NotAvailable": "not_available",
+    }.get(name)
     reason = reason or (
-        "deadlock" if isinstance(error, Deadlock) else "task_error" if isinstance(error, TaskError) else "exception"
+        "deadlock"
+        if isinstance(error, Deadlock)
+        else "task_error"
+        if isinstance(error, TaskError)
+        else "exception"
     )
     if isinstance(error, SyntaxError):
         reason, place = "syntax", f" (recipe.py, line {error.lineno})"
@@ -183,6 +207,11 @@ def _explain(error: BaseException) -> tuple[str, str]:
 
 
 def main(confinement: Confinement, control: socket.socket, scratch: str) -> None:
-    """Serve trials until the control socket is closed. One thread, now and for good: what forks after this can be confined."""
+    """Serve trials until the control socket is closed.
+
+    One thread, now and for good: what forks after this can be confined.
+    """
     torch.set_num_threads(1)
-    ForkServer(control, confinement, scratch, lambda connection, confine: run_trial(Connection(connection), confine)).serve()
+    ForkServer(
+        control, confinement, scratch, lambda connection, confine: run_trial(Connection(connection), confine)
+    ).serve()

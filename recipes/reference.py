@@ -1,4 +1,5 @@
-"""Writes CONTRACT.md, the reference for those who write recipes, from the contract's own signatures and docstrings.
+"""Writes CONTRACT.md, the reference for those who write recipes, from the contract's own signatures and
+docstrings.
 
 python -m recipes.reference            write recipes/CONTRACT.md
 python -m recipes.reference --check    exit with 1 if the file isn't what would be written
@@ -23,13 +24,23 @@ EXAMPLE = "distillation"
 LOSS_NOTES = {
     "cross_entropy": "- sum t log p.",
     "log_confidence": (
-        "(1 - a) cross-entropy + a cross-entropy with the student's own answers, hardened at the batch's median; a rises to `strength` "
-        "over the first `warmup` of the steps (Burns et al. 2023)."
+        "(1 - a) cross-entropy + a cross-entropy with the student's own answers, hardened at the batch's"
+        " median; a rises to `strength` over the first `warmup` of the steps (Burns et al. 2023)."
     ),
-    "reverse_kl": "KL(p, t), the other way round: settles on a mode of soft targets instead of covering them (Gu et al. 2024). Of use with soft targets only.",
-    "confidence_window": "Cross-entropy on rows whose largest predicted probability lies in [`low`, `high`], nothing on the others.",
-    "symmetric_cross_entropy": "`alpha` cross-entropy + `beta` reverse cross-entropy (Wang et al. 2019): robust to wrong labels.",
-    "generalised_cross_entropy": "(1 - p^q) / q: cross-entropy as q goes to 0, mean absolute error at 1 (Zhang and Sabuncu 2018).",
+    "reverse_kl": (
+        "KL(p, t), the other way round: settles on a mode of soft targets instead of covering them (Gu et al."
+        " 2024). Of use with soft targets only."
+    ),
+    "confidence_window": (
+        "Cross-entropy on rows whose largest predicted probability lies in [`low`, `high`], nothing on the"
+        " others."
+    ),
+    "symmetric_cross_entropy": (
+        "`alpha` cross-entropy + `beta` reverse cross-entropy (Wang et al. 2019): robust to wrong labels."
+    ),
+    "generalised_cross_entropy": (
+        "(1 - p^q) / q: cross-entropy as q goes to 0, mean absolute error at 1 (Zhang and Sabuncu 2018)."
+    ),
     "mean_squared": "sum (p - t)^2, the Brier score.",
 }
 FILE_RULES = """\
@@ -38,7 +49,7 @@ A recipe is one Python file of at most {max_bytes:,} bytes. Its docstring's firs
 `async def recipe(task)` and returns a `Student`. Upper-case constants at the top are what the offline operator tunes, so their names
 should say what they are (`LEARNING_RATE`, `EPOCHS`, `KEEP`, `NEIGHBOURS`).
 
-Read no files and open no connections: there is nothing to find, and the sandbox will end the trial."""
+Read no files and open no connections: there is nothing to find, and the sandbox will end the trial."""  # noqa: E501
 SHAPE = """\
 A convention, not a rule. Recipes of this shape can exchange stages, by hand or by crossover of syntax trees:
 
@@ -51,7 +62,7 @@ async def recipe(task):
 ```
 
 `targets` always covers the whole pool; `fit` takes what it needs with `targets[rows]`. What a recipe doesn't need is left out: without
-`initial_targets`, `targets = task.weak_labels`; without `select`, `rows = np.arange(task.size)`. Helpers are plain functions."""
+`initial_targets`, `targets = task.weak_labels`; without `select`, `rows = np.arange(task.size)`. Helpers are plain functions."""  # noqa: E501
 CONDUCT = """\
 - **Side by side.** `await asyncio.gather(...)` over several requests trains them in one batch: folds, ensembles, co-training.
 - **Any student.** The default student is a head on frozen hidden states on some testbeds and LoRA adapters on others. Don't assume
@@ -61,7 +72,7 @@ CONDUCT = """\
   over the pool. Cross-fitting and rounds need fewer epochs than a full training: 2 to 5 is enough for an opinion.
 - **Randomness** comes from `task.rng` alone: the same seed gives the same student.
 - **Class shares.** Nothing says that the classes are balanced. A threshold at the median assumes it; the weak labels' own share is a guess.
-- **Failing is not a score.** An error ends the trial with its message as the reason. Catch `BudgetExceeded` to return what there is."""
+- **Failing is not a score.** An error ends the trial with its message as the reason. Catch `BudgetExceeded` to return what there is."""  # noqa: E501
 OWN_LOSS = '''\
 ```python
 def peer_pressure(batch):
@@ -76,7 +87,7 @@ def peer_pressure(batch):
 student = await task.finetune(task.weak_labels, loss=peer_pressure)
 ```
 
-It is called once a step over the wire, and costs a second forward pass: prefer a named loss where one will do.'''
+It is called once a step over the wire, and costs a second forward pass: prefer a named loss where one will do.'''  # noqa: E501
 
 
 def reference() -> str:
@@ -100,8 +111,14 @@ def reference() -> str:
         *_class(classes["Session"]),
         "## Losses",
         _losses(),
-        f"Schedules: {', '.join(f'`{name}`' for name in contract.SCHEDULES)}. {documented['SCHEDULES'].split(': ', 1)[1].capitalize()}",
-        f"Optimisers: {', '.join(f'`{name}`' for name in contract.OPTIMISERS)}. {documented['OPTIMISERS'].split(': ', 1)[1]}",
+        (
+            f"Schedules: {', '.join(f'`{name}`' for name in contract.SCHEDULES)}."
+            f" {documented['SCHEDULES'].split(': ', 1)[1].capitalize()}"
+        ),
+        (
+            f"Optimisers: {', '.join(f'`{name}`' for name in contract.OPTIMISERS)}."
+            f" {documented['OPTIMISERS'].split(': ', 1)[1]}"
+        ),
         "## A loss of your own",
         documented["Loss"],
         ast.get_docstring(classes["Batch"]),
@@ -137,7 +154,9 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
     """The class's docstring, its attributes and its public methods."""
     yield ast.get_docstring(node)
     methods = [item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
-    attributes = [text for method in methods if method.name == "__init__" for text in _documented(method.body).items()]
+    attributes = [
+        text for method in methods if method.name == "__init__" for text in _documented(method.body).items()
+    ]
     attributes += [(item.name, ast.get_docstring(item)) for item in methods if _is_property(item)]
     if attributes:
         yield "\n".join(f"- `{name}`: {' '.join(text.split())}" for name, text in attributes)
@@ -152,7 +171,11 @@ def _documented(body: list[ast.stmt]) -> dict[str, str]:
     """Assignments that a string follows: the name as a reader knows it, and the string."""
     found = {}
     for statement, after in itertools.pairwise(body):
-        is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+        is_text = (
+            isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        )
         if isinstance(statement, ast.Assign | ast.AnnAssign) and is_text:
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
             found[ast.unparse(target).removeprefix("self.")] = inspect.cleandoc(after.value.value)
@@ -160,7 +183,9 @@ def _documented(body: list[ast.stmt]) -> dict[str, str]:
 
 
 def _is_property(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in method.decorator_list)
+    return any(
+        isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in method.decorator_list
+    )
 
 
 def _signature(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -184,17 +209,24 @@ def _signature(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 def _indented_as_code(text: str) -> str:
     """Docstrings indent code by four spaces, which Markdown reads as such; make it a fence."""
     paragraphs = text.split("\n\n")
-    return "\n\n".join(f"```python\n{inspect.cleandoc(one)}\n```" if one.startswith("    ") else one for one in paragraphs)
+    return "\n\n".join(
+        f"```python\n{inspect.cleandoc(one)}\n```" if one.startswith("    ") else one for one in paragraphs
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if CONTRACT.md isn't up to date")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if CONTRACT.md isn't up to date"
+    )
     written = FILE.read_text(encoding="utf-8") if FILE.exists() else ""
     if not parser.parse_args().check:
         FILE.write_text(reference(), encoding="utf-8")
     elif written != reference():
-        sys.exit(f"{FILE} is not what recipes/contract.py says: run `python -m recipes.reference` and commit the result.")
+        sys.exit(
+            f"{FILE} is not what recipes/contract.py says: run `python -m recipes.reference` and commit the"
+            " result."
+        )
 
 
 if __name__ == "__main__":

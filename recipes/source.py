@@ -1,10 +1,11 @@
 """Recipe files as text: the static side of the recipe contract, and what makes two files the same recipe.
 
-`validate` gives whoever wrote a recipe a clear error before anything is run. It is a courtesy and no defence: Python
-offers countless ways around an import list, and what keeps a recipe from the labels is the sandbox it runs in.
+`validate` gives whoever wrote a recipe a clear error before anything is run. It is a courtesy and no defence:
+Python offers countless ways around an import list, and what keeps a recipe from the labels is the sandbox it
+runs in.
 
-Two files that differ only in comments, blank lines, formatting or docstrings are the same recipe: they have the same
-`normalised_source` and `source_hash`, and one of them is never evaluated.
+Two files that differ only in comments, blank lines, formatting or docstrings are the same recipe: they have
+the same `normalised_source` and `source_hash`, and one of them is never evaluated.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ class RecipeFile:
 
 @functools.lru_cache(maxsize=8)
 def parse(source: str) -> ast.Module:
-    """The syntax tree of a recipe file, shared between callers: not to be changed. `RecipeError` if it is too large or isn't Python."""
+    """The syntax tree of a recipe file, shared between callers: not to be changed.
+
+    `RecipeError` if it is too large or isn't Python.
+    """
     try:
         size = len(source.encode())
     except UnicodeEncodeError as error:
@@ -71,20 +75,24 @@ def parse(source: str) -> ast.Module:
     try:
         return ast.parse(source)
     except SyntaxError as error:
-        raise RecipeError(f"not Python: {error.msg}", line=error.lineno, remedy="correct the syntax") from error
+        raise RecipeError(
+            f"not Python: {error.msg}", line=error.lineno, remedy="correct the syntax"
+        ) from error
     except ValueError as error:
         raise RecipeError(f"not Python: {error}", remedy="correct the syntax") from error
     except (RecursionError, MemoryError) as error:
-        raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
+        raise RecipeError(
+            "the expressions are nested too deeply", remedy="name the intermediate results"
+        ) from error
 
 
 @functools.lru_cache(maxsize=1_024)
 def validate(source: str) -> RecipeFile:
     """Check a recipe file against the static rules of the contract.
 
-    The rules: Python of at most `MAX_BYTES`; a module docstring whose first line is the idea; a `Direction:` line, if
-    there is one, that names a direction (baselines have none); exactly one top-level `async def recipe(task)`; no
-    top-level name bound by two definitions; imports from `ALLOWED_MODULES` only.
+    The rules: Python of at most `MAX_BYTES`; a module docstring whose first line is the idea; a `Direction:`
+    line, if there is one, that names a direction (baselines have none); exactly one top-level `async def
+    recipe(task)`; no top-level name bound by two definitions; imports from `ALLOWED_MODULES` only.
 
     Raises:
         RecipeError: naming the first rule that is broken, its line and the remedy.
@@ -120,7 +128,9 @@ def source_hash(source: str) -> str:
 
 @dataclass(frozen=True)
 class _Statement:
-    """What the checks need of a top-level statement: its normal form, and the modules it imports with their lines."""
+    """What the checks need of a top-level statement: its normal form, and the modules it imports with their
+    lines.
+    """
 
     normalised: str
     imports: tuple[tuple[int, str], ...]
@@ -129,18 +139,23 @@ class _Statement:
 def _statements(source: str, tree: ast.Module) -> list[tuple[int, _Statement]]:
     """The first line and the digest of every top-level statement but the module's docstring.
 
-    Children repeat most of their parents' statements word for word, so digests are cached by the statement's text.
+    Children repeat most of their parents' statements word for word, so digests are cached by the statement's
+    text.
     """
     body = tree.body[1:] if ast.get_docstring(tree, clean=False) is not None else tree.body
     lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    starts = [min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))]) for node in body]
+    starts = [
+        min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))]) for node in body
+    ]
     ends = [tree.body[0].end_lineno if len(body) < len(tree.body) else 0, *(node.end_lineno for node in body)]
     shared = [*(start <= before for start, before in zip(starts, ends, strict=False)), False]
     found = []
     for index, (start, node) in enumerate(zip(starts, body, strict=True)):
         # A statement that shares a line with another has no text of its own.
         own_lines = not shared[index] and not shared[index + 1]
-        found.append((start, _digest(node, "\n".join(lines[start - 1 : node.end_lineno]) if own_lines else None)))
+        found.append(
+            (start, _digest(node, "\n".join(lines[start - 1 : node.end_lineno]) if own_lines else None))
+        )
     return found
 
 
@@ -167,12 +182,17 @@ def _digest_tree(tree: ast.Module, first_line: int) -> _Statement:
             imports.extend((node.lineno - first_line, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            names = [f"{module}.{alias.name}" if module == "recipes" or alias.name == "*" else module for alias in node.names]
+            names = [
+                f"{module}.{alias.name}" if module == "recipes" or alias.name == "*" else module
+                for alias in node.names
+            ]
             imports.extend((node.lineno - first_line, name) for name in names)
     try:
         return _Statement(ast.unparse(tree), tuple(imports))
     except RecursionError as error:
-        raise RecipeError("the expressions are nested too deeply", remedy="name the intermediate results") from error
+        raise RecipeError(
+            "the expressions are nested too deeply", remedy="name the intermediate results"
+        ) from error
     except ValueError as error:  # an integer literal beyond the interpreter's digit limit
         raise RecipeError(f"a literal cannot be written out: {error}", remedy="compute it instead") from error
 
@@ -189,7 +209,9 @@ def _idea(tree: ast.Module) -> str:
     first = docstring.split("\n", 1)[0].strip()
     if not first:
         raise RecipeError(
-            "the recipe states no idea", line=1, remedy="begin the file with a docstring whose first line is the idea"
+            "the recipe states no idea",
+            line=1,
+            remedy="begin the file with a docstring whose first line is the idea",
         )
     return first
 
@@ -213,15 +235,21 @@ def _check_imports(statements: list[tuple[int, _Statement]]) -> None:
             if module.startswith("."):
                 raise RecipeError("relative import", line=line, remedy="a recipe is one file on its own")
             if module.endswith(".*"):
-                raise RecipeError(f"import * from {module[:-2]}", line=line, remedy="import the names you use")
+                raise RecipeError(
+                    f"import * from {module[:-2]}", line=line, remedy="import the names you use"
+                )
             if module not in ALLOWED_MODULES and module.split(".")[0] not in ALLOWED_MODULES:
                 raise RecipeError(
-                    f"import of {module}", line=line, remedy=f"a recipe may import {', '.join(sorted(ALLOWED_MODULES))}"
+                    f"import of {module}",
+                    line=line,
+                    remedy=f"a recipe may import {', '.join(sorted(ALLOWED_MODULES))}",
                 )
 
 
 def _check_definitions(tree: ast.Module) -> None:
-    """Refuse a function or class whose name the top level binds twice: only one of the two would ever be meant."""
+    """Refuse a function or class whose name the top level binds twice: only one of the two would ever be
+    meant.
+    """
     seen: dict[str, int] = {}
     for node in tree.body:
         names = [node.name] if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) else []
@@ -232,7 +260,9 @@ def _check_definitions(tree: ast.Module) -> None:
         for name in names:
             if name in seen:
                 raise RecipeError(
-                    f"{name} is defined twice", line=node.lineno, remedy=f"the first is on line {seen[name]}: drop one"
+                    f"{name} is defined twice",
+                    line=node.lineno,
+                    remedy=f"the first is on line {seen[name]}: drop one",
                 )
             seen[name] = node.lineno
 
@@ -240,13 +270,27 @@ def _check_definitions(tree: ast.Module) -> None:
 def _check_entry_point(tree: ast.Module) -> None:
     entries = [node for node in tree.body if isinstance(node, _FUNCTIONS) and node.name == "recipe"]
     if not entries:
-        raise RecipeError("there is no recipe function", remedy="define `async def recipe(task):` at the top level")
+        raise RecipeError(
+            "there is no recipe function", remedy="define `async def recipe(task):` at the top level"
+        )
     entry = entries[0]
     if not isinstance(entry, ast.AsyncFunctionDef):
-        raise RecipeError("recipe is not asynchronous", line=entry.lineno, remedy="write `async def recipe(task):`")
+        raise RecipeError(
+            "recipe is not asynchronous", line=entry.lineno, remedy="write `async def recipe(task):`"
+        )
     arguments = entry.args
-    others = arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg or arguments.defaults
+    others = (
+        arguments.posonlyargs
+        or arguments.kwonlyargs
+        or arguments.vararg
+        or arguments.kwarg
+        or arguments.defaults
+    )
     if others or [argument.arg for argument in arguments.args] != ["task"]:
-        raise RecipeError("recipe takes other arguments than the task", line=entry.lineno, remedy="write `async def recipe(task):`")
+        raise RecipeError(
+            "recipe takes other arguments than the task",
+            line=entry.lineno,
+            remedy="write `async def recipe(task):`",
+        )
     if entry.decorator_list:
         raise RecipeError("recipe is decorated", line=entry.lineno, remedy="leave the decorator out")

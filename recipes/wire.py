@@ -1,8 +1,10 @@
-"""Messages between a recipe's process and the trainer: a JSON header and raw arrays. Never pickle, in either direction.
+"""Messages between a recipe's process and the trainer: a JSON header and raw arrays. Never pickle, in either
+direction.
 
-A frame is `EAR1`, the header's length (uint32), the payload's length (uint64), both big-endian, the header, the payload.
-The header is `{"kind", "number", "fields", "arrays": [[name, dtype, shape], ...]}`; the payload is the arrays' bytes in that
-order, C-contiguous and little-endian. Every length is checked before anything is allocated for it.
+A frame is `EAR1`, the header's length (uint32), the payload's length (uint64), both big-endian, the header,
+the payload. The header is `{"kind", "number", "fields", "arrays": [[name, dtype, shape], ...]}`; the payload
+is the arrays' bytes in that order, C-contiguous and little-endian. Every length is checked before anything is
+allocated for it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ import numpy as np
 
 MAGIC = b"EAR1"
 PREFIX = struct.Struct(">4sIQ")
-DTYPES = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8"), "int64": np.dtype("<i8"), "bool": np.dtype("?")}
+DTYPES = {
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+    "int64": np.dtype("<i8"),
+    "bool": np.dtype("?"),
+}
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 1 << 30
 MAX_ARRAYS = 4096
@@ -49,10 +56,14 @@ def encode(message: Message) -> bytes:
             raise WireError(f"array {name!r} has dtype {array.dtype}; send one of {', '.join(DTYPES)}")
         table.append([name, array.dtype.name, list(array.shape)])
         chunks.append(np.ascontiguousarray(array, dtype).tobytes())
-    header = json.dumps({"kind": message.kind, "number": message.number, "fields": message.fields, "arrays": table}).encode()
+    header = json.dumps(
+        {"kind": message.kind, "number": message.number, "fields": message.fields, "arrays": table}
+    ).encode()
     payload = b"".join(chunks)
     if len(header) > MAX_HEADER or len(payload) > MAX_PAYLOAD or len(table) > MAX_ARRAYS:
-        raise WireError(f"message {message.kind!r} is too large: {len(header)} bytes of header, {len(payload)} of arrays")
+        raise WireError(
+            f"message {message.kind!r} is too large: {len(header)} bytes of header, {len(payload)} of arrays"
+        )
     return PREFIX.pack(MAGIC, len(header), len(payload)) + header + payload
 
 
@@ -66,8 +77,15 @@ def _decode_header(data: bytes) -> tuple[str, int, dict, list[tuple[str, np.dtyp
         kind, number, fields, table = header["kind"], header["number"], header["fields"], header["arrays"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WireError(f"malformed header ({type(error).__name__})") from None
-    if not isinstance(kind, str) or type(number) is not int or not isinstance(fields, dict) or not isinstance(table, list):
-        raise WireError("a header's kind, number, fields and arrays must be a string, an integer, an object and a list")
+    if (
+        not isinstance(kind, str)
+        or type(number) is not int
+        or not isinstance(fields, dict)
+        or not isinstance(table, list)
+    ):
+        raise WireError(
+            "a header's kind, number, fields and arrays must be a string, an integer, an object and a list"
+        )
     if len(table) > MAX_ARRAYS:
         raise WireError(f"{len(table)} arrays in one message, at most {MAX_ARRAYS} allowed")
     arrays = []
@@ -75,9 +93,16 @@ def _decode_header(data: bytes) -> tuple[str, int, dict, list[tuple[str, np.dtyp
         if not isinstance(entry, list) or len(entry) != 3:
             raise WireError("an array's entry must be [name, dtype, shape]")
         name, dtype, shape = entry
-        if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(shape, list):
+        if (
+            not isinstance(name, str)
+            or not isinstance(dtype, str)
+            or dtype not in DTYPES
+            or not isinstance(shape, list)
+        ):
             raise WireError("an array's name, dtype or shape is malformed")
-        if len(shape) > MAX_DIMENSIONS or any(type(size) is not int or not 0 <= size <= MAX_PAYLOAD for size in shape):
+        if len(shape) > MAX_DIMENSIONS or any(
+            type(size) is not int or not 0 <= size <= MAX_PAYLOAD for size in shape
+        ):
             raise WireError("an array's shape must hold at most four non-negative integers")
         arrays.append((name, DTYPES[dtype], tuple(shape), math.prod(shape) * DTYPES[dtype].itemsize))
     if len({name for name, *_ in arrays}) != len(arrays):
@@ -102,7 +127,10 @@ class Decoder:
         self._buffer += data
 
     def take(self) -> Message | None:
-        """The next message, or None where it isn't whole yet. Raises `WireError`; the connection is of no use after that."""
+        """The next message, or None where it isn't whole yet.
+
+        Raises `WireError`; the connection is of no use after that.
+        """
         if len(self._buffer) < PREFIX.size:
             return None
         magic, header_size, payload_size = PREFIX.unpack_from(self._buffer)

@@ -34,7 +34,11 @@ class Answer:
 def evo_aar(*arguments):
     """`evo-aar ARGUMENTS`, as a shell would run it."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["evo-aar", *map(str, arguments)])
         try:
             main()

@@ -19,7 +19,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def subnormal_numbers():
-    """A trainer flushes subnormal numbers to zero for its whole process; hypothesis refuses to draw floats there."""
+    """A trainer flushes subnormal numbers to zero for its whole process; hypothesis refuses to draw floats
+    there.
+    """
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -64,7 +66,10 @@ def chat_testbed(cache) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_database(shared_folder) -> Path:
-    """An MLflow database without runs. MLflow takes seconds to make one: once for all tests, which copy it."""
+    """An MLflow database without runs.
+
+    MLflow takes seconds to make one: once for all tests, which copy it.
+    """
     from mlflow import MlflowClient
 
     from evo_aar.places import tracking_uri

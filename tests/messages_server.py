@@ -1,4 +1,6 @@
-"""A server that speaks the Messages API over real HTTP: streamed replies by a script, and every fault that a network or a provider has."""
+"""A server that speaks the Messages API over real HTTP: streamed replies by a script, and every fault that a
+network or a provider has.
+"""
 
 import contextlib
 import json
@@ -14,7 +16,10 @@ from population.jsontext import digest
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply: `content` blocks, of which text and tool_use are streamed in pieces. `fault`: see `MessagesServer`."""
+    """A reply: `content` blocks, of which text and tool_use are streamed in pieces.
+
+    `fault`: see `MessagesServer`.
+    """
 
     content: tuple = ()
     stop_reason: str | None = None
@@ -44,14 +49,21 @@ def text(words):
 
 def use(name, number=0, **given):
     """A call of a tool; its id follows from what it is, so that a script is a function of its request."""
-    return {"type": "tool_use", "id": f"toolu_{digest([name, number, given])[:16]}", "name": name, "input": given}
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{digest([name, number, given])[:16]}",
+        "name": name,
+        "input": given,
+    }
 
 
 class MessagesServer:
-    """`script(request, number)` gives an `Answer` or a `Refusal` for the number-th request; the same request may be given another one later.
+    """`script(request, number)` gives an `Answer` or a `Refusal` for the number-th request; the same request
+    may be given another one later.
 
-    An answer's `fault` strikes in mid-stream: "overloaded" (an error event), "reset", "truncated" (the stream ends early), "stall",
-    "not json" (a malformed event), "bad input" (a tool's input that is no JSON); "silent" strikes before the first byte.
+    An answer's `fault` strikes in mid-stream: "overloaded" (an error event), "reset", "truncated" (the stream
+    ends early), "stall", "not json" (a malformed event), "bad input" (a tool's input that is no JSON);
+    "silent" strikes before the first byte.
     """
 
     def __init__(self, script, stall=3.0):
@@ -118,7 +130,9 @@ class MessagesServer:
         handler.close_connection = True
 
     def _refuse(self, handler, refusal):
-        said = json.dumps({"type": "error", "error": {"type": refusal.kind, "message": refusal.message}}).encode()
+        said = json.dumps(
+            {"type": "error", "error": {"type": refusal.kind, "message": refusal.message}}
+        ).encode()
         handler.send_response(refusal.status)
         for name, value in refusal.headers.items():
             handler.send_header(name, value)
@@ -135,8 +149,17 @@ class MessagesServer:
             "cache_read_input_tokens": 0 if answer.input_tokens is not None else prompt - 2 * (prompt // 10),
             "output_tokens": 1,
         }
-        start = {"id": f"msg_{digest(body)[:20]}", "type": "message", "role": "assistant", "model": body["model"], "content": []}
-        yield _event("message_start", {"message": {**start, "stop_reason": None, "stop_sequence": None, "usage": usage}})
+        start = {
+            "id": f"msg_{digest(body)[:20]}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": [],
+        }
+        yield _event(
+            "message_start",
+            {"message": {**start, "stop_reason": None, "stop_sequence": None, "usage": usage}},
+        )
         yield _event("ping", {})
         for index, block in enumerate(answer.content):
             pieces = _pieces(block, answer.fault)
@@ -152,9 +175,17 @@ class MessagesServer:
                 if answer.fault in ("reset", "truncated", "stall"):
                     return
             yield _event("content_block_stop", {"index": index})
-        written = answer.output_tokens if answer.output_tokens is not None else max(1, len(json.dumps(answer.content)) // 4)
+        written = (
+            answer.output_tokens
+            if answer.output_tokens is not None
+            else max(1, len(json.dumps(answer.content)) // 4)
+        )
         yield _event(
-            "message_delta", {"delta": {"stop_reason": answer.reason, "stop_sequence": None}, "usage": {"output_tokens": written}}
+            "message_delta",
+            {
+                "delta": {"stop_reason": answer.reason, "stop_sequence": None},
+                "usage": {"output_tokens": written},
+            },
         )
         yield _event("message_stop", {})
 
@@ -164,14 +195,19 @@ def _pieces(block, fault):
         middle = len(block["text"]) // 2
         return [
             {"type": "text", "text": ""},
-            *({"type": "text_delta", "text": part} for part in (block["text"][:middle], block["text"][middle:])),
+            *(
+                {"type": "text_delta", "text": part}
+                for part in (block["text"][:middle], block["text"][middle:])
+            ),
         ]
     if block["type"] == "tool_use":
         given = json.dumps(block["input"])
         if fault == "bad input":
             given = given[: len(given) // 2] + "\x01"
         middle = len(given) // 2
-        parts = ({"type": "input_json_delta", "partial_json": part} for part in (given[:middle], given[middle:]))
+        parts = (
+            {"type": "input_json_delta", "partial_json": part} for part in (given[:middle], given[middle:])
+        )
         return [{**block, "input": {}}, *parts]
     return [block]
 

@@ -1,4 +1,6 @@
-"""A kernel that lacks something, for real: a seccomp filter under which a process and its children find it missing."""
+"""A kernel that lacks something, for real: a seccomp filter under which a process and its children find it
+missing.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,23 @@ def without(*missing: str) -> None:
         numbers, error = MISSING[name]
         refuse = (0x06, 0, 0, 0x00050000 | error)
         if name == "seccomp":
-            code += [(0x15, 0, 4, numbers[column]), (0x20, 0, 0, 16), (0x15, 0, 1, PR_SET_SECCOMP), refuse, (0x20, 0, 0, 0)]
+            code += [
+                (0x15, 0, 4, numbers[column]),
+                (0x20, 0, 0, 16),
+                (0x15, 0, 1, PR_SET_SECCOMP),
+                refuse,
+                (0x20, 0, 0, 0),
+            ]
             continue
         code += [(0x15, 0, 1, numbers[column]), refuse]
         if name == "namespaces":
-            code += [(0x15, 0, 4, CLONE[column]), (0x20, 0, 0, 16), (0x45, 0, 1, NAMESPACE_FLAGS), refuse, (0x20, 0, 0, 0)]
+            code += [
+                (0x15, 0, 4, CLONE[column]),
+                (0x20, 0, 0, 16),
+                (0x45, 0, 1, NAMESPACE_FLAGS),
+                refuse,
+                (0x20, 0, 0, 0),
+            ]
     code.append((0x06, 0, 0, 0x7FFF0000))
     packed = b"".join(struct.pack("=HBBI", *one) for one in code)
     buffer = ctypes.create_string_buffer(packed, len(packed))
@@ -38,4 +52,6 @@ def without(*missing: str) -> None:
     program = Program(len(code), ctypes.cast(buffer, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.cast(ctypes.byref(program), ctypes.c_void_p), 0, 0) == 0, ctypes.get_errno()
+    assert libc.prctl(22, 2, ctypes.cast(ctypes.byref(program), ctypes.c_void_p), 0, 0) == 0, (
+        ctypes.get_errno()
+    )

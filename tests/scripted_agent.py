@@ -1,4 +1,6 @@
-"""An agent for tests: what it says is a function of what it is sent, as a model's replies would have to be for a search to be repeatable."""
+"""An agent for tests: what it says is a function of what it is sent, as a model's replies would have to be
+for a search to be repeatable.
+"""
 
 import json
 import re
@@ -52,7 +54,10 @@ def share(request, salt):
 
 
 class ScriptedAgent:
-    """Looks, edits, checks, tries, posts, submits: a reply each. `broken`: the share of children that fail in their trials."""
+    """Looks, edits, checks, tries, posts, submits: a reply each.
+
+    `broken`: the share of children that fail in their trials.
+    """
 
     def __init__(self, broken=0.0, tries=True):
         self.broken = broken
@@ -68,14 +73,30 @@ class ScriptedAgent:
         return Answer(tuple(steps[min(turn, len(steps) - 1)](request)))
 
     def _look(self, request):
-        code = "prior = await task.prior() if task.has_prior else task.weak_labels\nprint('rows', task.size, (prior.argmax(1) == task.weak_labels.argmax(1)).mean())"
+        code = (
+            "prior = await task.prior() if task.has_prior else task.weak_labels\nprint('rows', task.size,"
+            " (prior.argmax(1) == task.weak_labels.argmax(1)).mean())"
+        )
         known = re.findall(r"g\d{3}-i\d-c\d\d", request["messages"][0]["content"][0]["text"])
-        reading = [use("read_history", recipe=known[0]), use("read_recipe", recipe=known[0], against="parent")] if known else []
-        return [text("First I look."), *reading, use("run_python", code=code), use("search_forum", words="teacher confident")]
+        reading = (
+            [use("read_history", recipe=known[0]), use("read_recipe", recipe=known[0], against="parent")]
+            if known
+            else []
+        )
+        return [
+            text("First I look."),
+            *reading,
+            use("run_python", code=code),
+            use("search_forum", words="teacher confident"),
+        ]
 
     def _write(self, request, salt=0):
         found = sources(request)
-        source = found[0] if found else DRAFT.format(direction=direction(request), keep=round(0.2 + 0.7 * share(request, salt), 4))
+        source = (
+            found[0]
+            if found
+            else DRAFT.format(direction=direction(request), keep=round(0.2 + 0.7 * share(request, salt), 4))
+        )
         if found:
             source = self._changed(source, request, salt)
         if share(request, "broken") < self.broken:
@@ -86,7 +107,11 @@ class ScriptedAgent:
         source = re.sub(r"Direction: \w+", f"Direction: {direction(request)}", source)
         factor = round(0.7 + 0.6 * share(request, salt), 4)
         changed, count = re.subn(
-            r"^([A-Z_]+ = )(\d+\.\d+)", lambda m: f"{m[1]}{round(float(m[2]) * factor, 5)}", source, count=1, flags=re.MULTILINE
+            r"^([A-Z_]+ = )(\d+\.\d+)",
+            lambda m: f"{m[1]}{round(float(m[2]) * factor, 5)}",
+            source,
+            count=1,
+            flags=re.MULTILINE,
         )
         if count:
             return changed

@@ -1,4 +1,7 @@
-"""Small testbeds whose labels anybody can learn: is the answer given (of a pair: the first) a small number? The strong model is `mini`'s."""
+"""Small testbeds whose labels anybody can learn: is the answer given (of a pair: the first) a small number?
+
+The strong model is `mini`'s.
+"""
 
 import hashlib
 
@@ -27,7 +30,10 @@ TEMPLATES = {
 
 
 def small_testbed(folder, kind="single", profile=PROFILE):
-    """Write a testbed of that kind to `folder`, and return the folder. The weak teachers are wrong on 40 % of rows, at random."""
+    """Write a testbed of that kind to `folder`, and return the folder.
+
+    The weak teachers are wrong on 40 % of rows, at random.
+    """
     rng = np.random.default_rng(0)
     labels = {split: rng.permutation(np.arange(SIZES[split]) % 2) for split in SPLITS}
     rows = {split: [_row(rng, label, kind) for label in labels[split]] for split in SPLITS}
@@ -53,7 +59,11 @@ def _row(rng, label, kind):
     question = "{} + {}".format(*rng.integers(1, 10, 2))
     small, large = str(rng.integers(1, 5)), str(rng.integers(6, 10))
     first, second = (small, large) if label else (large, small)
-    return {"question": question, "choice": first} if kind == "single" else {"prompt": question, "first": first, "second": second}
+    return (
+        {"question": question, "choice": first}
+        if kind == "single"
+        else {"prompt": question, "first": first, "second": second}
+    )
 
 
 def _teacher(rng, labels):

@@ -40,7 +40,9 @@ def python(program, *arguments, **options):
     """`program` in a Python of its own that finds the packages."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
 
 
 def reopened(store):
@@ -55,5 +57,8 @@ def with_two(store):
 
 
 def generation_zero(**changes):
-    islands = (Island(0, ("g000-i0-c00",), ("g000-i0-c00",), stream_state(island_stream(7, 0))), Island(1, ("g000-i1-c00",)))
+    islands = (
+        Island(0, ("g000-i0-c00",), ("g000-i0-c00",), stream_state(island_stream(7, 0))),
+        Island(1, ("g000-i1-c00",)),
+    )
     return Generation(**{"number": 0, "islands": islands, "summary": {"best": 0.5}, **changes})

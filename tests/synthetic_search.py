@@ -1,4 +1,6 @@
-"""Searches without a trainer: a store filled through the population's own classes, as a search fills it, with made-up scores."""
+"""Searches without a trainer: a store filled through the population's own classes, as a search fills it, with
+made-up scores.
+"""
 
 import math
 from dataclasses import asdict
@@ -23,15 +25,32 @@ POOL = 64
 class SyntheticSearch:
     """Advances a store by whole generations. The same arguments give the same store.
 
-    In each generation an island's first child is a crossover, the second one fails, the third one is a duplicate where its
-    number says so; the others are mutations. The best migrate in every second generation.
+    In each generation an island's first child is a crossover, the second one fails, the third one is a
+    duplicate where its number says so; the others are mutations. The best migrate in every second generation.
     """
 
-    def __init__(self, path, *, islands=2, population=2, children=3, generations=3, seeds=3, seed=0, testbed="mini/math"):
+    def __init__(
+        self,
+        path,
+        *,
+        islands=2,
+        population=2,
+        children=3,
+        generations=3,
+        seeds=3,
+        seed=0,
+        testbed="mini/math",
+    ):
         self.settings = SearchSettings(
-            testbed=testbed, islands=islands, population=population, children=children, generations=generations, seeds=seeds,
-            final_seeds=4, seed=seed,
-        )  # fmt: skip
+            testbed=testbed,
+            islands=islands,
+            population=population,
+            children=children,
+            generations=generations,
+            seeds=seeds,
+            final_seeds=4,
+            seed=seed,
+        )
         facts = {"evo-aar": "0.1.0", "torch": "2.13.0", "python": "3.11.2", "testbed_hash": TESTBED_HASH}
         self.store = Store.create(path, self.settings.to_json(), facts)
         self.directions = directions()
@@ -55,28 +74,47 @@ class SyntheticSearch:
                 self.store.individuals.add(one)
                 self._try(one, search_seeds(self.settings.seed, self.settings.seeds), fails=child == 1)
                 if first:
-                    fates.append(Fate(one.id, number, island, "duplicate", f"the recipe {one.source_hash} was born before"))
+                    fates.append(
+                        Fate(
+                            one.id,
+                            number,
+                            island,
+                            "duplicate",
+                            f"the recipe {one.source_hash} was born before",
+                        )
+                    )
                 elif child == 1:
                     fates.append(Fate(one.id, number, island, "failed", "crash: division by zero"))
                 else:
                     born[island].append(one.id)
         before = self.populations
-        populations = {island: self._best([*before[island], *born[island]], self.settings.population) for island in sorted(before)}
+        populations = {
+            island: self._best([*before[island], *born[island]], self.settings.population)
+            for island in sorted(before)
+        }
         moves = []
         if number and number % 2 == 0:
             elites = {island: self._best(living, 1) for island, living in populations.items()}
             for ones in elites.values():
                 for one in ones:
-                    self._try(self.store.individuals.get(one), fresh_seeds(self.settings.seed, self.settings.seeds))
+                    self._try(
+                        self.store.individuals.get(one), fresh_seeds(self.settings.seed, self.settings.seeds)
+                    )
             moves, populations = ring_migration(number, populations, elites)
-            fates += [Fate(one, number, island, "elite", "migrates") for island, ones in elites.items() for one in ones]
+            fates += [
+                Fate(one, number, island, "elite", "migrates")
+                for island, ones in elites.items()
+                for one in ones
+            ]
             populations = {island: self._best(living, len(living)) for island, living in populations.items()}
         for island, ones in before.items():
             for one in dict.fromkeys([*ones, *born[island]]):
                 fates.append(Fate(one, number, island, "survived" if one in populations[island] else "died"))
         islands = tuple(Island(island, living) for island, living in populations.items())
         self.populations = populations
-        self.store.generations.commit(Generation(number, islands, self._summary(number, born, fates)), fates, moves)
+        self.store.generations.commit(
+            Generation(number, islands, self._summary(number, born, fates)), fates, moves
+        )
         self.number += 1
         return number
 
@@ -89,7 +127,9 @@ class SyntheticSearch:
         founder = self.store.individuals.all(generation=0)[0]
         for one in {best.id: best, founder.id: founder}.values():
             self._try(one, seeds)
-        self.store.generations.add_fate(Fate(best.id, self.number - 1, best.island, "crowned", "best bound of PGR"))
+        self.store.generations.add_fate(
+            Fate(best.id, self.number - 1, best.island, "crowned", "best bound of PGR")
+        )
 
     def _birth(self, number, island, child):
         direction = self.directions[island % len(self.directions)]
@@ -107,11 +147,22 @@ class SyntheticSearch:
 
     def _born(self, number, island, child, source, operator, parents, direction):
         verb = {0: "", 1: " mutation", 2: " crossover"}[len(parents)]
-        detail = {"direction": direction.name, "changes": [f"SYNTHETIC_{number} added"] if parents else [], "repairs": 0}
+        detail = {
+            "direction": direction.name,
+            "changes": [f"SYNTHETIC_{number} added"] if parents else [],
+            "repairs": 0,
+        }
         return Individual.born(
-            generation=number, island=island, child=child, source=source, source_hash=source_hash(source), operator=operator + verb,
-            parents=parents, idea=idea(source), detail=detail,
-        )  # fmt: skip
+            generation=number,
+            island=island,
+            child=child,
+            source=source,
+            source_hash=source_hash(source),
+            operator=operator + verb,
+            parents=parents,
+            idea=idea(source),
+            detail=detail,
+        )
 
     def _try(self, one, seeds, fails=False):
         level = 0.25 + 0.12 * one.generation + 0.03 * one.island - 0.02 * one.child
@@ -132,20 +183,34 @@ class SyntheticSearch:
             }
             if fails:
                 trial = Trial(
-                    status="failed", reason="crash", message="ZeroDivisionError: division by zero (recipe.py, line 7)", **common
+                    status="failed",
+                    reason="crash",
+                    message="ZeroDivisionError: division by zero (recipe.py, line 7)",
+                    **common,
                 )
             else:
                 pgr = level + 0.05 * rng.standard_normal()
                 steps = [
-                    {"step": step, "loss": 0.7 * math.exp(-step / 40), "gradient_norm": 1 / (1 + step), "agreement": 0.8}
+                    {
+                        "step": step,
+                        "loss": 0.7 * math.exp(-step / 40),
+                        "gradient_norm": 1 / (1 + step),
+                        "agreement": 0.8,
+                    }
                     for step in range(0, 100, 20)
                 ]
                 trial = Trial(
-                    status="ok", accuracy=0.7 + 0.2 * pgr, pgr=pgr, pool=rng.random(POOL),
-                    history=[{"request": request, "student": "head", "steps": steps} for request in range(3)], **common,
-                )  # fmt: skip
+                    status="ok",
+                    accuracy=0.7 + 0.2 * pgr,
+                    pgr=pgr,
+                    pool=rng.random(POOL),
+                    history=[{"request": request, "student": "head", "steps": steps} for request in range(3)],
+                    **common,
+                )
             account = (
-                {"island": one.island, "generation": one.generation, "operator": one.operator} if one else {"operator": "finals"}
+                {"island": one.island, "generation": one.generation, "operator": one.operator}
+                if one
+                else {"operator": "finals"}
             )
             with self.store.transaction():
                 self.store.trials.record(trial)
@@ -165,11 +230,16 @@ class SyntheticSearch:
             best = self._fitness(living[0])
             own = [fate.kind for fate in fates if fate.island == island]
             facts[str(island)] = {
-                "direction": self.directions[island % len(self.directions)].name, "best": living[0], "best_pgr": best.mean,
-                "best_se": best.standard_error, "mean_pgr": float(np.mean([self._fitness(one).mean for one in living])),
-                "born": len(born[island]) + own.count("failed") + own.count("duplicate"), "failed": own.count("failed"),
-                "duplicates": own.count("duplicate"), "unborn": 0,
-            }  # fmt: skip
+                "direction": self.directions[island % len(self.directions)].name,
+                "best": living[0],
+                "best_pgr": best.mean,
+                "best_se": best.standard_error,
+                "mean_pgr": float(np.mean([self._fitness(one).mean for one in living])),
+                "born": len(born[island]) + own.count("failed") + own.count("duplicate"),
+                "failed": own.count("failed"),
+                "duplicates": own.count("duplicate"),
+                "unborn": 0,
+            }
         top = max(facts.values(), key=lambda one: one["best_pgr"])
         pools = {
             one: behaviour(self.store.trials.of(everyone[one].source_hash, TESTBED_HASH, 1.0))
@@ -177,6 +247,10 @@ class SyntheticSearch:
             for one in living
         }
         return {
-            "islands": facts, "best": top["best"], "best_pgr": top["best_pgr"], "best_se": top["best_se"],
-            "diversity": asdict(diversity(self.populations, everyone, pools)), "also": {},
-        }  # fmt: skip
+            "islands": facts,
+            "best": top["best"],
+            "best_pgr": top["best_pgr"],
+            "best_se": top["best_se"],
+            "diversity": asdict(diversity(self.populations, everyone, pools)),
+            "also": {},
+        }

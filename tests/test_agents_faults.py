@@ -1,4 +1,6 @@
-"""Whatever the wire or the model does wrong: the conversation goes on, ends without a child, or stops the search with one line. Nothing is paid for twice."""
+"""Whatever the wire or the model does wrong: the conversation goes on, ends without a child, or stops the
+search with one line. Nothing is paid for twice.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,10 @@ from recipes.source import source_hash
 
 MODEL = "claude-opus-5-5"
 PRICE = {"input": 4.0, "output": 20.0, "cache_write": 5.0, "cache_read": 0.2}
-CHILD = '"""A new idea.\n\nDirection: unsupervised_elicitation\n"""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels)\n'
+CHILD = (
+    '"""A new idea.\n\nDirection: unsupervised_elicitation\n"""\n\n\nasync def recipe(task):\n    return'
+    " await task.finetune(task.weak_labels)\n"
+)
 SUBMIT = use("submit", changes=["something else"], reasons="to see")
 WHOLE = Answer((use("write", source=CHILD), SUBMIT))
 
@@ -36,7 +41,12 @@ class Bench:
         self.patch.setenv("ANTHROPIC_API_KEY", "sk-secret-of-the-test")
         self.patch.setenv("ANTHROPIC_BASE_URL", server.url)
         settings = SearchSettings(
-            testbed="mini/math", operator="agents", models=(MODEL,), prices={MODEL: PRICE}, turns=turns, reply_tokens=4_000
+            testbed="mini/math",
+            operator="agents",
+            models=(MODEL,),
+            prices={MODEL: PRICE},
+            turns=turns,
+            reply_tokens=4_000,
         )
         feedback = Feedback(self.store, TESTBED_HASH, seeds=(0, 1, 2), islands=2, weak=0.6, ceiling=0.9)
         return AgentOperator(
@@ -50,7 +60,15 @@ class Bench:
         born = frozenset(self.store.individuals.source_hashes())
         one = Parent(parent.id, parent.source, "unsupervised_elicitation", 0.3, 0.01)
         return OperatorContext(
-            0, 1, 0, "unsupervised_elicitation", np.random.default_rng(0), (one,), born, archive=(one,), model=MODEL
+            0,
+            1,
+            0,
+            "unsupervised_elicitation",
+            np.random.default_rng(0),
+            (one,),
+            born,
+            archive=(one,),
+            model=MODEL,
         )
 
     def mutate(self, script, **options):
@@ -66,11 +84,19 @@ class Bench:
 
     @property
     def journalled(self):
-        return [reply for turn, reply, _ in self.store.replies.of(individual_id(1, 0, 0)) if "answers" not in reply]
+        return [
+            reply
+            for turn, reply, _ in self.store.replies.of(individual_id(1, 0, 0))
+            if "answers" not in reply
+        ]
 
     @property
     def lost(self):
-        return [entry.detail["lost"] for entry in self.store.ledger.all() if entry.kind == "usd" and "lost" in entry.detail]
+        return [
+            entry.detail["lost"]
+            for entry in self.store.ledger.all()
+            if entry.kind == "usd" and "lost" in entry.detail
+        ]
 
 
 def outcome(operator, context):
@@ -153,7 +179,9 @@ def test_a_server_that_asks_for_more_patience_than_there_is_is_not_waited_for(be
     ],
 )
 def test_a_server_that_refuses_the_first_request_stops_the_search(bench, status, kind, words):
-    found, server = bench.mutate(lambda *_: Refusal(status, kind, "your credit is too low, key sk-secret-of-the-test"))
+    found, server = bench.mutate(
+        lambda *_: Refusal(status, kind, "your credit is too low, key sk-secret-of-the-test")
+    )
     assert isinstance(found, SearchStopped) and words in str(found) and "\n" not in str(found)
     assert "sk-secret" not in str(found)
     assert len(server.seen) == 1 and not bench.journalled
@@ -197,7 +225,11 @@ def test_a_conversation_that_is_refused_later_ends_without_a_child(bench, status
 )
 def test_a_model_that_hands_nothing_in_leaves_its_place_empty(bench, answer, words):
     found, server = bench.mutate(lambda *_: answer)
-    assert isinstance(found, OperatorError) and words in str(found) and "island 0, generation 1, child 0" in str(found)
+    assert (
+        isinstance(found, OperatorError)
+        and words in str(found)
+        and "island 0, generation 1, child 0" in str(found)
+    )
     assert found.usd == pytest.approx(sum(reply["usd"] for reply in bench.journalled)) and found.usd > 0
     assert len(server.seen) == len(bench.journalled)
     assert not bench.lost
@@ -205,24 +237,44 @@ def test_a_model_that_hands_nothing_in_leaves_its_place_empty(bench, answer, wor
 
 MISTAKES = {
     "malformed tool input": (Answer((use("write", source=CHILD),), fault="bad input"), "no JSON object"),
-    "tool input cut off": (Answer((use("write", source=CHILD),), stop_reason="max_tokens", fault="bad input"), "cut off"),
+    "tool input cut off": (
+        Answer((use("write", source=CHILD),), stop_reason="max_tokens", fault="bad input"),
+        "cut off",
+    ),
     "unknown tool": (Answer((use("browse", url="http://x"),)), "There is no tool 'browse'"),
     "missing argument": (Answer((use("edit", old="x"),)), "doesn't fit. Its arguments: old, new"),
     "wrong type": (Answer((use("read_finding", number="first"),)), "doesn't fit"),
     "code that doesn't parse": (Answer((use("write", source="def recipe(:"), SUBMIT)), "breaks the contract"),
-    "prose instead of code": (Answer((use("write", source="Train on the confident half."), SUBMIT)), "breaks the contract"),
-    "code that breaks the contract": (Answer((use("write", source=CHILD.replace("async def", "import os\nasync def")), SUBMIT)), "import of os"),
+    "prose instead of code": (
+        Answer((use("write", source="Train on the confident half."), SUBMIT)),
+        "breaks the contract",
+    ),
+    "code that breaks the contract": (
+        Answer((use("write", source=CHILD.replace("async def", "import os\nasync def")), SUBMIT)),
+        "import of os",
+    ),
     "a table of answers": (
-        Answer((use("write", source=CHILD.replace("async def", f"TABLE = {list(range(100))}\n\n\nasync def")), SUBMIT)),
+        Answer(
+            (
+                use("write", source=CHILD.replace("async def", f"TABLE = {list(range(100))}\n\n\nasync def")),
+                SUBMIT,
+            )
+        ),
         "set apart",
     ),
-    "another island's direction": (Answer((use("write", source=CHILD.replace("unsupervised_elicitation", "distillation")), SUBMIT)), "your island's"),
+    "another island's direction": (
+        Answer((use("write", source=CHILD.replace("unsupervised_elicitation", "distillation")), SUBMIT)),
+        "your island's",
+    ),
     "a duplicate of the parent": (Answer((SUBMIT,)), "born before as g000-i0-c00"),
     "a file of a megabyte": (Answer((use("write", source="#" * 1_000_000),)), "at most 32,768 bytes"),
     "an edit that fits nowhere": (Answer((use("edit", old="nowhere to be found", new="x"),)), "0 times"),
     "a recipe of another island": (Answer((use("read_recipe", recipe="g000-i1-c00"),)), "You can't read"),
-    "a submission without changes": (Answer((use("write", source=CHILD), use("submit", changes=[], reasons="none"))), "Say in `changes`"),
-}  # fmt: skip
+    "a submission without changes": (
+        Answer((use("write", source=CHILD), use("submit", changes=[], reasons="none"))),
+        "Say in `changes`",
+    ),
+}
 
 
 @pytest.mark.parametrize(("answer", "words"), MISTAKES.values(), ids=MISTAKES.keys())
@@ -271,7 +323,10 @@ def test_another_request_than_the_journalled_one_stops_the_resume(bench):
     from population.errors import StoreConflict
 
     bench.mutate(lambda *_: WHOLE)
-    with MessagesServer(lambda *_: WHOLE) as server, pytest.raises(StoreConflict, match="answers another request"):
+    with (
+        MessagesServer(lambda *_: WHOLE) as server,
+        pytest.raises(StoreConflict, match="answers another request"),
+    ):
         bench.operator(server, turns=7).mutate(bench.context)  # the prompt says how many turns there are
     assert not server.seen
 
@@ -299,7 +354,9 @@ def test_without_a_key_there_is_no_client(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "limit"), [("max_usd", 0.2), ("max_tokens", 30_000)])
 def test_a_budget_is_not_passed(bench, kind, limit):
-    found, server = bench.mutate(lambda *_: Answer((use("show_draft"),), input_tokens=3_000, output_tokens=100), **{kind: limit})
+    found, server = bench.mutate(
+        lambda *_: Answer((use("show_draft"),), input_tokens=3_000, output_tokens=100), **{kind: limit}
+    )
     assert isinstance(found, SearchStopped) and found.within_budget
     assert f"--{kind.replace('_', '-')}" in str(found)
     assert 1 <= len(server.seen) < 6
@@ -311,7 +368,9 @@ def test_calls_in_flight_count_against_a_budget(bench):
     from concurrent.futures import ThreadPoolExecutor
     from dataclasses import replace
 
-    with MessagesServer(lambda *_: Answer((use("show_draft"),), input_tokens=10_000, output_tokens=4_000)) as server:
+    with MessagesServer(
+        lambda *_: Answer((use("show_draft"),), input_tokens=10_000, output_tokens=4_000)
+    ) as server:
         operator = bench.operator(server, max_usd=0.2)
         places = [replace(bench.context, child=child) for child in range(4)]
         with ThreadPoolExecutor(4) as pool:

@@ -12,10 +12,16 @@ from evo_aar.errors import UsageError
 from evo_aar.operators.agents.prices import KINDS, Price, Usage, price_table, shipped_date
 
 counts = st.integers(0, 2_000_000)
-prices = st.builds(lambda *values: dict(zip(KINDS, values, strict=True)), *[st.floats(0, 100, allow_subnormal=False)] * 4)
+prices = st.builds(
+    lambda *values: dict(zip(KINDS, values, strict=True)), *[st.floats(0, 100, allow_subnormal=False)] * 4
+)
 
 
-@given(prices, st.none() | st.tuples(st.integers(0, 300_000), prices), st.builds(Usage, counts, counts, counts, counts))
+@given(
+    prices,
+    st.none() | st.tuples(st.integers(0, 300_000), prices),
+    st.builds(Usage, counts, counts, counts, counts),
+)
 def test_a_reply_never_costs_more_than_was_reserved_for_it(facts, above, usage):
     price = Price.of(facts | ({"above": {"tokens": above[0], **above[1]}} if above else {}))
     assert price.usd(usage) <= price.most(usage.prompt, usage.output) * (1 + 1e-9)
@@ -68,7 +74,9 @@ def test_a_file_of_prices_that_cannot_be_used_is_refused(text, words, tmp_path):
         price_table(["m"], file)
 
 
-@pytest.mark.parametrize("words", ["m", "m=", "=1/2", "m=1", "m=1/2/3", "m=a/b", "m=-1/2", "m=nan/1", "m=inf/1"])
+@pytest.mark.parametrize(
+    "words", ["m", "m=", "=1/2", "m=1", "m=1/2/3", "m=a/b", "m=-1/2", "m=nan/1", "m=inf/1"]
+)
 def test_words_that_are_no_price_are_refused(words):
     with pytest.raises(UsageError, match="--price"):
         price_table(["m"], None, [words])

@@ -96,7 +96,10 @@ def test_children_of_every_island_are_evaluated_and_their_lineage_is_known(runs,
     with opened(runs, "nine") as store:
         children = [one for one in store.individuals.all() if one.generation]
         assert {one.island for one in children} == set(range(9)) and len(children) == 27
-        assert all(one.operator.split()[0] == "agent" and one.detail["model"] == "claude-opus-5-5" for one in children)
+        assert all(
+            one.operator.split()[0] == "agent" and one.detail["model"] == "claude-opus-5-5"
+            for one in children
+        )
         verbs = Counter(one.detail["arm"].split()[0] for one in children)
         assert verbs["mutation"] and verbs["crossover"]
         crossed = [one for one in children if len(one.parents) > 1]
@@ -112,8 +115,13 @@ def test_a_broken_child_went_back_to_its_agent_and_lives(runs, nine):
     with opened(runs, "nine") as store:
         mended = [one for one in store.individuals.all() if one.detail.get("repairs")]
         assert mended and all("broken on purpose" not in one.source for one in mended)
-        assert all(one.operator == "agent repair" and store.trials.of(one.source_hash, fidelity=1.0)[0].ok for one in mended)
-        assert not [one for one in store.individuals.all() if "broken on purpose" in one.source], "a withdrawn source was born"
+        assert all(
+            one.operator == "agent repair" and store.trials.of(one.source_hash, fidelity=1.0)[0].ok
+            for one in mended
+        )
+        assert not [one for one in store.individuals.all() if "broken on purpose" in one.source], (
+            "a withdrawn source was born"
+        )
 
 
 def test_tools_were_used_and_answered(nine):
@@ -124,7 +132,16 @@ def test_tools_were_used_and_answered(nine):
         for block in message["content"]
         if block["type"] == "tool_use"
     )
-    assert set(used) >= {"read_history", "read_recipe", "run_python", "search_forum", "write", "check", "try_draft", "post_finding"}
+    assert set(used) >= {
+        "read_history",
+        "read_recipe",
+        "run_python",
+        "search_forum",
+        "write",
+        "check",
+        "try_draft",
+        "post_finding",
+    }
     said = "\n".join(str(body["messages"][-1]["content"]) for body in nine[0].bodies)
     assert "rows 3000" in said, "the sandbox's output did not come back"
     assert "It runs" in said and "told in steps of" in said
@@ -138,12 +155,16 @@ def test_each_island_posts_and_reads_only_what_it_may(runs, nine):
     for body in nine[0].bodies:
         said = str([message for message in body["messages"] if message["role"] == "user"])
         figures = re.findall(r"PGR -?\d+\.\d+", said)
-        assert len(figures) == len(re.findall(r"PGR -?\d+\.\d\d, told in steps of \d+\.\d\d", said)), "a score was told exactly"
+        assert len(figures) == len(re.findall(r"PGR -?\d+\.\d\d, told in steps of \d+\.\d\d", said)), (
+            "a score was told exactly"
+        )
 
 
 def test_the_ledger_holds_what_the_server_counted(runs, nine):
     with opened(runs, "nine") as store:
-        replies = [reply for one in places(store) for _, reply, _ in store.replies.of(one) if "answers" not in reply]
+        replies = [
+            reply for one in places(store) for _, reply, _ in store.replies.of(one) if "answers" not in reply
+        ]
         assert len(replies) == len(nine[0].bodies)
         for kind, amount in (
             ("usd", sum(reply["usd"] for reply in replies)),
@@ -184,11 +205,15 @@ def test_what_operators_do_and_cost_is_charted(runs, nine):
 
     client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
     (experiment,) = [one for one in client.search_experiments() if one.name == "evo-aar mini/math"]
-    found = client.search_runs([experiment.experiment_id], "tags.kind = 'search' and attributes.run_name = 'nine'")
+    found = client.search_runs(
+        [experiment.experiment_id], "tags.kind = 'search' and attributes.run_name = 'nine'"
+    )
     metrics = found[0].data.metrics
     assert metrics["allocation_probability/mutation claude-opus-5-5"] > 0
     assert metrics["spent/usd/agent crossover"] > 0 and 0 < metrics["spent/cache_hit_rate/agent mutation"] < 1
-    assert {"diversity/founder_share", "diversity/within", "diversity/between", "diversity/sources"} <= set(metrics)
+    assert {"diversity/founder_share", "diversity/within", "diversity/between", "diversity/sources"} <= set(
+        metrics
+    )
     assert "forum.md" in {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)}
 
 
@@ -204,7 +229,10 @@ def test_the_key_reaches_the_server_and_nothing_else(runs, nine):
 
 def test_children_cannot_find_the_key(runs, math_testbed):
     """What a recipe, and the process that trains for it, could read of an environment."""
-    look = "import os\nprint(sorted(name for name in os.environ if 'KEY' in name or 'TOKEN' in name), os.environ.get('ANTHROPIC_API_KEY'))"
+    look = (
+        "import os\nprint(sorted(name for name in os.environ if 'KEY' in name or 'TOKEN' in name),"
+        " os.environ.get('ANTHROPIC_API_KEY'))"
+    )
 
     class Looking(ScriptedAgent):
         def _look(self, request):
@@ -214,7 +242,17 @@ def test_children_cannot_find_the_key(runs, math_testbed):
 
     with MessagesServer(Looking()) as server:
         status, _, err = evolve(
-            server, "evolve", *SMALL, "--islands", "1", "--children", "1", "--runs", str(runs), "--run", "looking"
+            server,
+            "evolve",
+            *SMALL,
+            "--islands",
+            "1",
+            "--children",
+            "1",
+            "--runs",
+            str(runs),
+            "--run",
+            "looking",
         )
     assert status == 0, err
     said = "\n".join(str(body["messages"][-1]["content"]) for body in server.bodies)
@@ -225,7 +263,9 @@ def test_children_cannot_find_the_key(runs, math_testbed):
 def straight(runs):
     """A small search, one call at a time: its fingerprint, and the requests that were served."""
     with MessagesServer(ScriptedAgent(broken=0.3)) as server:
-        status, _, err = evolve(server, "evolve", *SMALL, "--runs", str(runs), "--run", "straight", "--concurrency", "1")
+        status, _, err = evolve(
+            server, "evolve", *SMALL, "--runs", str(runs), "--run", "straight", "--concurrency", "1"
+        )
     assert status == 0, err
     with opened(runs, "straight") as store:
         return store.fingerprint(), [digest(body) for body in server.bodies]
@@ -234,7 +274,17 @@ def straight(runs):
 def test_calls_at_once_give_the_population_that_one_at_a_time_gives(runs, straight):
     with MessagesServer(ScriptedAgent(broken=0.3)) as server:
         status, _, err = evolve(
-            server, "evolve", *SMALL, "--runs", str(runs), "--run", "parallel", "--concurrency", "4", "--workers", "1"
+            server,
+            "evolve",
+            *SMALL,
+            "--runs",
+            str(runs),
+            "--run",
+            "parallel",
+            "--concurrency",
+            "4",
+            "--workers",
+            "1",
         )
     assert status == 0, err
     with opened(runs, "parallel") as store:
@@ -266,7 +316,17 @@ def test_killed_within_a_conversation_no_completed_call_is_made_again(runs, stra
 def test_a_budget_stops_the_search_with_calls_in_flight_and_it_goes_on(runs, straight):
     with MessagesServer(ScriptedAgent(broken=0.3)) as server:
         status, out, err = evolve(
-            server, "evolve", *SMALL, "--runs", str(runs), "--run", "poor", "--concurrency", "4", "--max-usd", "0.5"
+            server,
+            "evolve",
+            *SMALL,
+            "--runs",
+            str(runs),
+            "--run",
+            "poor",
+            "--concurrency",
+            "4",
+            "--max-usd",
+            "0.5",
         )
         assert status == 0 and "--max-usd 0.5 would be passed" in out and "evo-aar resume poor" in out, err
         with opened(runs, "poor") as store:
@@ -289,12 +349,24 @@ def test_ctrl_c_waits_for_what_is_paid_for(runs, straight):
         return agent(request, number)
 
     with MessagesServer(script) as server:
-        process = start(server, "evolve", *SMALL, "--runs", str(runs), "--run", "waited", "--concurrency", "1")
+        process = start(
+            server, "evolve", *SMALL, "--runs", str(runs), "--run", "waited", "--concurrency", "1"
+        )
         out, err = process.communicate(timeout=900)
     assert process.returncode == 130 and "Traceback" not in err, err
     assert "being paid for" in out and "evo-aar resume waited" in out
     with opened(runs, "waited") as store:
-        assert len([1 for one in places(store) for _, reply, _ in store.replies.of(one) if "answers" not in reply]) == 4
+        assert (
+            len(
+                [
+                    1
+                    for one in places(store)
+                    for _, reply, _ in store.replies.of(one)
+                    if "answers" not in reply
+                ]
+            )
+            == 4
+        )
     assert len(server.bodies) == 4
 
 
@@ -319,7 +391,9 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(arguments, words, tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_agents_without_a_key_are_refused_and_without_a_wish_the_offline_operator_works(tmp_path, math_testbed, monkeypatch):
+def test_agents_without_a_key_are_refused_and_without_a_wish_the_offline_operator_works(
+    tmp_path, math_testbed, monkeypatch
+):
     from command import evo_aar
 
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)

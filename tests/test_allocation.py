@@ -60,4 +60,6 @@ def test_tallies_come_back_from_a_summary():
     allocation = Allocation(BOTH, ("a",), record)
     summary = {"allocation": allocation.to_json()}
     assert {key: tally for key, tally in tallies_of(summary).items() if tally.births} == record
-    assert summary["allocation"]["draft a"]["probability"] == 0.0, "a draft is not chosen by the bandit, but accounted for"
+    assert summary["allocation"]["draft a"]["probability"] == 0.0, (
+        "a draft is not chosen by the bandit, but accounted for"
+    )

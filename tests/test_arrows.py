@@ -1,4 +1,6 @@
-"""The house's arrows point one way: evo_aar -> evaluator, population, recipes; evaluator -> recipes; the others to nobody."""
+"""The house's arrows point one way: evo_aar -> evaluator, population, recipes; evaluator -> recipes; the
+others to nobody.
+"""
 
 import ast
 from pathlib import Path

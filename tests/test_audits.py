@@ -37,7 +37,9 @@ def audit(testbed, tmp_path_factory, cache):
     with Store.create(folder / "search.sqlite", {}) as store:
         evaluator = Evaluator(testbed, cache=cache, spool=folder / "spool")
         evaluator.warm_up()
-        auditor = Auditor(store, Trials(store, evaluator), chosen_on=search_seeds(0, SEEDS), seeds=fresh_seeds(0, SEEDS))
+        auditor = Auditor(
+            store, Trials(store, evaluator), chosen_on=search_seeds(0, SEEDS), seeds=fresh_seeds(0, SEEDS)
+        )
         yield lambda source: {one.audit: one for one in auditor.audit(Candidate(source, source_hash(source)))}
 
 
@@ -47,7 +49,9 @@ def honest(audit):
 
 
 def rows_that_know_the_answers(testbed) -> str:
-    """A recipe with the training pool's ground truth in it, by row, in pieces too short for the static read."""
+    """A recipe with the training pool's ground truth in it, by row, in pieces too short for the
+    static read.
+    """
     digits = np.packbits(load_labels(testbed, "train")).tobytes().hex()
     pieces = "\n".join(f'    + "{digits[start : start + 100]}"' for start in range(0, len(digits), 100))
     return f'''"""Train on labels that somebody has looked up."""
@@ -142,14 +146,22 @@ async def recipe(task):
 def test_an_ensemble_that_lives_on_being_many_is_flagged(tmp_path, cache):
     """Where one training is too short, eight are better than one, and eight ceilings than one ceiling."""
     short = replace(PROFILE, epochs={**PROFILE.epochs, "head": 3.0}, hidden_size=8)
-    evaluator = Evaluator(small_testbed(tmp_path / "short", profile=short), cache=cache, spool=tmp_path / "spool")
+    evaluator = Evaluator(
+        small_testbed(tmp_path / "short", profile=short), cache=cache, spool=tmp_path / "spool"
+    )
     results = list(evaluator.evaluate([Trial(EIGHT, seed) for seed in range(SEEDS)]))
     assert {one.outcome.members for one in results} == {8}
     ceilings, points = evaluator.ensemble_accuracies(8), evaluator.baselines
     assert np.mean(ceilings) > points.ceiling_accuracy
     scores = [one.accuracy for one in results]
-    found = verdicts.against_ensembles(ENSEMBLE, scores, 8, ceilings, points.weak_accuracy, points.ceiling_accuracy)
-    assert found.verdict == FLAG and found.value < points.pgr(float(np.mean(scores))) and "8 members" in found.words
+    found = verdicts.against_ensembles(
+        ENSEMBLE, scores, 8, ceilings, points.weak_accuracy, points.ceiling_accuracy
+    )
+    assert (
+        found.verdict == FLAG
+        and found.value < points.pgr(float(np.mean(scores)))
+        and "8 members" in found.words
+    )
 
 
 def test_an_honest_ensemble_is_measured_by_ceilings_of_as_many_members(audit):
@@ -161,7 +173,10 @@ def test_an_honest_ensemble_is_measured_by_ceilings_of_as_many_members(audit):
 
 
 def recipe_with(line: str) -> str:
-    return f'"""An idea."""\nimport numpy as np\nimport torch\n\n{line}\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels)\n'
+    return (
+        f'"""An idea."""\nimport numpy as np\nimport torch\n\n{line}\n\nasync def recipe(task):\n    return'
+        " await task.finetune(task.weak_labels)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,9 @@ def test_the_static_read_has_nothing_to_say_of_seeds_baselines_and_docstrings():
 
 
 def test_holms_correction_is_over_all_tested_audits():
-    made = [Verdict(f"a{number}", PASS, 0.0, 0.0, p, "") for number, p in enumerate((0.004, 0.002, 0.9, None))]
+    made = [
+        Verdict(f"a{number}", PASS, 0.0, 0.0, p, "") for number, p in enumerate((0.004, 0.002, 0.9, None))
+    ]
     found = verdicts.corrected(made, {"a0": FAIL, "a1": FAIL, "a2": FLAG})
     assert [one.p for one in found] == [pytest.approx(0.008), pytest.approx(0.006), pytest.approx(0.9), None]
     assert [one.verdict for one in found] == [FAIL, FAIL, PASS, PASS]
@@ -256,7 +273,13 @@ def test_a_quarantine_flags_all_descendants_and_bars_the_recipe_under_any_name(t
 
         def add(generation, child, source_hash, *parents):
             one = Individual.born(
-                generation=generation, island=0, child=child, source="", source_hash=source_hash, operator="", parents=parents
+                generation=generation,
+                island=0,
+                child=child,
+                source="",
+                source_hash=source_hash,
+                operator="",
+                parents=parents,
             )
             store.individuals.add(one)
             return one.id

@@ -12,7 +12,10 @@ from evaluator.testbeds.prepared import load_labels
 from evaluator.workers import stop_workers
 from recipes.source import DIRECTIONS, validate
 
-GOOD = '"""Learn what the weak model says."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels)\n'
+GOOD = (
+    '"""Learn what the weak model says."""\n\n\nasync def recipe(task):\n    return await'
+    " task.finetune(task.weak_labels)\n"
+)
 COMMANDS = (
     "evolve",
     "resume",
@@ -94,7 +97,9 @@ def test_help_tells_the_defaults():
 
 
 def test_a_recipe_is_told_by_seed_with_its_pgr_over_the_seeds(testbed, good):
-    found = evo_aar("evaluate", good, "--testbed", testbed, "--seeds", 3, "--first-seed", 5, "--workers", 1, "--json")
+    found = evo_aar(
+        "evaluate", good, "--testbed", testbed, "--seeds", 3, "--first-seed", 5, "--workers", 1, "--json"
+    )
     assert found.status == 0
     facts = found.json
     assert [trial["seed"] for trial in facts["trials"]] == [5, 6, 7]
@@ -109,8 +114,12 @@ def test_a_recipe_is_told_by_seed_with_its_pgr_over_the_seeds(testbed, good):
 
 
 def test_the_same_seeds_give_the_same_pgr_in_another_order_and_number(testbed, good):
-    three = evo_aar("evaluate", good, "--testbed", testbed, "--seeds", 3, "--workers", 1, "--json").json["trials"]
-    one = evo_aar("evaluate", good, "--testbed", testbed, "--seeds", 1, "--first-seed", 2, "--workers", 1, "--json").json["trials"]
+    three = evo_aar("evaluate", good, "--testbed", testbed, "--seeds", 3, "--workers", 1, "--json").json[
+        "trials"
+    ]
+    one = evo_aar(
+        "evaluate", good, "--testbed", testbed, "--seeds", 1, "--first-seed", 2, "--workers", 1, "--json"
+    ).json["trials"]
     assert one[0]["pgr"] == three[2]["pgr"]
 
 
@@ -131,7 +140,9 @@ def test_a_single_seed_has_no_standard_error(testbed, good):
 
 
 def test_the_student_is_the_one_asked_for(testbed, good):
-    facts = evo_aar("evaluate", good, "--testbed", testbed, "--seeds", 1, "--student", "lora", "--workers", 1, "--json").json
+    facts = evo_aar(
+        "evaluate", good, "--testbed", testbed, "--seeds", 1, "--student", "lora", "--workers", 1, "--json"
+    ).json
     assert facts["student"] == "lora"
     assert facts["trials"][0]["history"][0]["student"] == "lora"
 
@@ -148,8 +159,16 @@ FAILURES = {
         "invalid_request",
     ),
     "never ends": ("while True:\n    pass", "", "cpu_time"),
-    "takes too much memory": ("x = np.ones(3 << 27)\nreturn await task.finetune(task.weak_labels)", "import numpy as np", "memory"),
-    "spends more than its budget": ("return await task.finetune(task.weak_labels, epochs=10_000)", "", "budget"),
+    "takes too much memory": (
+        "x = np.ones(3 << 27)\nreturn await task.finetune(task.weak_labels)",
+        "import numpy as np",
+        "memory",
+    ),
+    "spends more than its budget": (
+        "return await task.finetune(task.weak_labels, epochs=10_000)",
+        "",
+        "budget",
+    ),
     "raises an exception": ("raise ValueError('[bold]no[/bold]')", "", "exception"),
     "waits for nothing": ("await asyncio.sleep(1e6)", "import asyncio", "deadlock"),
 }
@@ -158,7 +177,9 @@ FAILURES = {
 @pytest.mark.parametrize(("body", "imports", "reason"), FAILURES.values(), ids=FAILURES.keys())
 def test_a_recipe_that_fails_has_a_reason_and_no_score(testbed, recipe, body, imports, reason):
     path = recipe(body, imports)
-    answer = evo_aar("evaluate", path, "--testbed", testbed, "--seeds", 1, "--cpu-seconds", 2, "--workers", 1, "--json")
+    answer = evo_aar(
+        "evaluate", path, "--testbed", testbed, "--seeds", 1, "--cpu-seconds", 2, "--workers", 1, "--json"
+    )
     assert answer.status == 1
     (trial,) = answer.json["trials"]
     assert (trial["status"], trial["reason"]) == ("failed", reason)
@@ -168,13 +189,22 @@ def test_a_recipe_that_fails_has_a_reason_and_no_score(testbed, recipe, body, im
 
 def test_the_limit_of_processor_time_is_the_one_asked_for(testbed, recipe):
     path = recipe("while True:\n    pass")
-    answer = evo_aar("evaluate", path, "--testbed", testbed, "--seeds", 1, "--cpu-seconds", 1, "--workers", 1, "--json")
+    answer = evo_aar(
+        "evaluate", path, "--testbed", testbed, "--seeds", 1, "--cpu-seconds", 1, "--workers", 1, "--json"
+    )
     assert "its 1 s of processor time" in answer.json["trials"][0]["message"]
 
 
 def test_a_failure_is_told_as_it_is_with_its_line(testbed, recipe):
     answer = evo_aar(
-        "evaluate", recipe("raise ValueError('[bold]no[/]\\x1b[31m')"), "--testbed", testbed, "--seeds", 1, "--workers", 1
+        "evaluate",
+        recipe("raise ValueError('[bold]no[/]\\x1b[31m')"),
+        "--testbed",
+        testbed,
+        "--seeds",
+        1,
+        "--workers",
+        1,
     )
     assert answer.status == 1
     told = " ".join(answer.out.split())
@@ -184,7 +214,10 @@ def test_a_failure_is_told_as_it_is_with_its_line(testbed, recipe):
 
 
 def test_one_failed_seed_leaves_no_fitness(testbed, recipe):
-    body = "if task.rng.random() < 0.5:\n    raise ValueError('unlucky')\nreturn await task.finetune(task.weak_labels)"
+    body = (
+        "if task.rng.random() < 0.5:\n    raise ValueError('unlucky')\nreturn await"
+        " task.finetune(task.weak_labels)"
+    )
     answer = evo_aar("evaluate", recipe(body), "--testbed", testbed, "--seeds", 6, "--workers", 1, "--json")
     states = {trial["status"] for trial in answer.json["trials"]}
     assert states == {"ok", "failed"}
@@ -222,7 +255,10 @@ def test_a_recipe_file_has_to_be_there_and_be_text(testbed, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--testbed", "mini/poetry"), "--testbed mini/poetry: no such testbed or folder. Built in: mini/chat"),
+        (
+            ("--testbed", "mini/poetry"),
+            "--testbed mini/poetry: no such testbed or folder. Built in: mini/chat",
+        ),
         (("--testbed", "mini/[math]"), "--testbed mini/[math]: no such testbed"),
         (("--testbed", "mini/math", "--strong", "gpt2"), "--strong and --weak go with a folder of files"),
         (("--testbed", "TESTBED", "--student", "tree"), "--student tree: give head or lora"),
@@ -234,7 +270,8 @@ def test_options_that_make_no_sense_are_refused_by_name(testbed, good, options, 
 
 
 @pytest.mark.parametrize(
-    "options", [("--seeds", "0"), ("--seeds", "many"), ("--first-seed", "-1"), ("--workers", "0"), ("--nonsense",)]
+    "options",
+    [("--seeds", "0"), ("--seeds", "many"), ("--first-seed", "-1"), ("--workers", "0"), ("--nonsense",)],
 )
 def test_values_out_of_range_are_refused(good, options):
     answer = evo_aar("evaluate", good, *options)
@@ -254,7 +291,10 @@ def test_baselines_list_the_fixed_points_and_every_baseline_recipe(testbed):
     assert facts["gap"] == pytest.approx(facts["ceiling_accuracy"] - facts["weak_accuracy"])
     assert set(facts["recipes"]) == {"vanilla", "soft", "confident_only", "auxiliary_confidence", "zero_shot"}
     shown = evo_aar("baselines", "--testbed", testbed, "--seeds", 2, "--workers", 1).out
-    assert f"{facts['weak_accuracy']:.3f}" in shown and f"{facts['recipes']['vanilla']['pgr']['mean']:.3f}" in shown
+    assert (
+        f"{facts['weak_accuracy']:.3f}" in shown
+        and f"{facts['recipes']['vanilla']['pgr']['mean']:.3f}" in shown
+    )
 
 
 def test_a_testbed_is_shown_without_a_look_at_the_sealed_split(testbed):
@@ -296,7 +336,10 @@ def test_a_new_recipe_meets_the_contract_in_every_direction(tmp_path, direction)
 
 def test_a_new_recipe_can_be_evaluated_as_it_is(testbed, tmp_path):
     evo_aar("new-recipe", tmp_path / "new.py")
-    assert evo_aar("evaluate", tmp_path / "new.py", "--testbed", testbed, "--seeds", 1, "--workers", 1).status == 0
+    assert (
+        evo_aar("evaluate", tmp_path / "new.py", "--testbed", testbed, "--seeds", 1, "--workers", 1).status
+        == 0
+    )
 
 
 def test_a_new_recipe_overwrites_nothing(good):
@@ -305,8 +348,14 @@ def test_a_new_recipe_overwrites_nothing(good):
 
 
 def test_a_new_recipe_needs_a_known_direction_and_a_folder(tmp_path):
-    assert "--direction alchemy: no such direction" in evo_aar("new-recipe", tmp_path / "a.py", "--direction", "alchemy").error
-    assert "can't be written (No such file or directory)" in evo_aar("new-recipe", tmp_path / "no" / "a.py").error
+    assert (
+        "--direction alchemy: no such direction"
+        in evo_aar("new-recipe", tmp_path / "a.py", "--direction", "alchemy").error
+    )
+    assert (
+        "can't be written (No such file or directory)"
+        in evo_aar("new-recipe", tmp_path / "no" / "a.py").error
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -56,7 +56,12 @@ def test_a_run_at_rest_says_how_far_it_came_and_how_to_go_on(runs):
     shown = evo_aar("status", "first", "--runs", runs)
     told = " ".join(shown.out.split())
     assert shown.status == 0
-    assert "0.500 ± 0.144" in told and "distillation" in told and "Trust [the] weak | model" in told and "1,234" in told
+    assert (
+        "0.500 ± 0.144" in told
+        and "distillation" in told
+        and "Trust [the] weak | model" in told
+        and "1,234" in told
+    )
     assert "evo-aar resume first" in told
 
 
@@ -71,7 +76,8 @@ def test_births_and_failures_are_counted_over_all_generations(runs):
 def test_a_run_that_another_process_writes_is_running_and_can_be_read(runs):
     begun(runs).close()
     program = (
-        "import sys; from population.store import Store; s = Store.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+        "import sys; from population.store import Store; s = Store.open(sys.argv[1]); print('open',"
+        " flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, runs / "first" / "search.sqlite"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
@@ -127,7 +133,10 @@ def test_a_folder_without_runs_says_how_to_begin(runs):
 def test_an_unknown_run_is_refused_with_the_ones_there_are(runs):
     begun(runs).close()
     for command in (["status", "secnd"], ["export", "secnd", "--best", "-o", runs / "out"]):
-        assert f"there is no run 'secnd' in {runs}. Runs there: first." in evo_aar(*command, "--runs", runs).error
+        assert (
+            f"there is no run 'secnd' in {runs}. Runs there: first."
+            in evo_aar(*command, "--runs", runs).error
+        )
 
 
 @pytest.mark.parametrize("name", ["../first", "a/b", "", ".hidden", "a" * 65, "first\n"])

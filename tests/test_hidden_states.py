@@ -17,18 +17,36 @@ SINGLE = (
     Template("{question} {choice} {verdict}", ("bad", "good")),
     Template("{choice} {question}"),
 )
-PAIR = (Template("{prompt} {reply} Answer:", (" no", " yes")), Template("{prompt} {reply} {verdict}", ("bad", "good")))
-CHOICES = ["the film was good", "very bad and dull", "not long", "short and good", "the film was not dull", "very long"]
+PAIR = (
+    Template("{prompt} {reply} Answer:", (" no", " yes")),
+    Template("{prompt} {reply} {verdict}", ("bad", "good")),
+)
+CHOICES = [
+    "the film was good",
+    "very bad and dull",
+    "not long",
+    "short and good",
+    "the film was not dull",
+    "very long",
+]
 
 
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
-    return save(LlamaForCausalLM, LlamaConfig(**SIZES, max_position_embeddings=64), tmp_path_factory.mktemp("models") / "decoder")
+    return save(
+        LlamaForCausalLM,
+        LlamaConfig(**SIZES, max_position_embeddings=64),
+        tmp_path_factory.mktemp("models") / "decoder",
+    )
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return save(BertModel, BertConfig(**SIZES, max_position_embeddings=64), tmp_path_factory.mktemp("models") / "encoder")
+    return save(
+        BertModel,
+        BertConfig(**SIZES, max_position_embeddings=64),
+        tmp_path_factory.mktemp("models") / "encoder",
+    )
 
 
 def prepare(path, strong, kind="single", name="tiny"):
@@ -70,7 +88,9 @@ def test_states_of_a_choice_are_those_of_its_text(decoder, tmp_path):
 
 def test_states_of_a_pair_are_the_firsts_minus_the_seconds_and_turn_with_it(decoder, tmp_path):
     states = HiddenStates(prepare(tmp_path / "bed", decoder, "pair"), tmp_path / "cache")
-    read = StrongModel.load(decoder).hidden_states([f"the film {choice} Answer:" for choice in CHOICES], [2])[2]
+    read = StrongModel.load(decoder).hidden_states([f"the film {choice} Answer:" for choice in CHOICES], [2])[
+        2
+    ]
     np.testing.assert_allclose(states.get("train", 2), read - np.roll(read, -1, axis=0), atol=1e-5)
     np.testing.assert_array_equal(states.get("train", 2, swap=True), -states.get("train", 2))
 
@@ -90,17 +110,23 @@ def test_the_prior_is_the_probability_of_each_class(decoder, tmp_path):
     single = HiddenStates(prepare(tmp_path / "single", decoder), tmp_path / "cache")
     pair = HiddenStates(prepare(tmp_path / "pair", decoder, "pair"), tmp_path / "cache")
     strong = StrongModel.load(decoder)
-    margins = strong.verdict_margins([f"was the film good {choice} Answer:" for choice in CHOICES], (" no", " yes"))
+    margins = strong.verdict_margins(
+        [f"was the film good {choice} Answer:" for choice in CHOICES], (" no", " yes")
+    )
     np.testing.assert_allclose(single.prior("train")[:, 1], 1 / (1 + np.exp(-margins)), atol=1e-6)
     margins = strong.verdict_margins([f"the film {choice} Answer:" for choice in CHOICES], (" no", " yes"))
-    np.testing.assert_allclose(pair.prior("train")[:, 1], 1 / (1 + np.exp(np.roll(margins, -1) - margins)), atol=1e-6)
+    np.testing.assert_allclose(
+        pair.prior("train")[:, 1], 1 / (1 + np.exp(np.roll(margins, -1) - margins)), atol=1e-6
+    )
     for prior in (single.prior("train"), pair.prior("train")):
         assert prior.dtype == np.float32 and prior.shape == (6, 2)
         np.testing.assert_allclose(prior.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(pair.prior("train", swap=True), pair.prior("train"))
 
 
-def test_there_is_no_prior_without_a_language_model_without_verdicts_or_where_they_are_stated(decoder, encoder, tmp_path):
+def test_there_is_no_prior_without_a_language_model_without_verdicts_or_where_they_are_stated(
+    decoder, encoder, tmp_path
+):
     bert = HiddenStates(prepare(tmp_path / "bert", encoder), tmp_path / "cache")
     llama = HiddenStates(prepare(tmp_path / "llama", decoder), tmp_path / "cache")
     assert [llama.has_prior(template) for template in range(3)] == [True, False, False]
@@ -113,7 +139,9 @@ def test_there_is_no_prior_without_a_language_model_without_verdicts_or_where_th
 
 def test_everything_is_read_once_and_then_comes_from_the_cache(decoder, tmp_path):
     testbed, calls = prepare(tmp_path / "bed", decoder), []
-    first = HiddenStates(testbed, tmp_path / "cache", progress=lambda done, total: calls.append((done, total)))
+    first = HiddenStates(
+        testbed, tmp_path / "cache", progress=lambda done, total: calls.append((done, total))
+    )
     states = [np.array(first.get("train", layer)) for layer in (1, 2, 3)]
     prior = first.prior("train")
     assert calls == [(6, 6)]
@@ -173,7 +201,10 @@ def test_processes_that_open_a_cache_together_compute_it_once(decoder, tmp_path)
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(3), context.Queue()
     workers = [
-        context.Process(target=_open_in_another_process, args=(testbed.path, tmp_path / "cache", barrier, queue)) for _ in range(3)
+        context.Process(
+            target=_open_in_another_process, args=(testbed.path, tmp_path / "cache", barrier, queue)
+        )
+        for _ in range(3)
     ]
     for worker in workers:
         worker.start()

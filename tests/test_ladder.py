@@ -1,4 +1,6 @@
-"""What leaves the grader for operators: enough to know that a recipe is clearly better, not enough to learn labels from."""
+"""What leaves the grader for operators: enough to know that a recipe is clearly better, not enough to learn
+labels from.
+"""
 
 import importlib.util
 import math
@@ -13,7 +15,9 @@ ROWS, QUESTIONS = 2_000, 5_000
 CHANCE = 0.5 + 3 * 0.5 / math.sqrt(ROWS)
 """Three standard deviations above what one blind guess of every label gets right."""
 
-spec = importlib.util.spec_from_file_location("adversary", Path(__file__).parent.parent / "benchmarks" / "adversary.py")
+spec = importlib.util.spec_from_file_location(
+    "adversary", Path(__file__).parent.parent / "benchmarks" / "adversary.py"
+)
 adversary = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(adversary)
 
@@ -59,7 +63,8 @@ def test_what_is_told_moves_in_whole_steps_of_a_standard_error():
 def test_the_threshold_grows_with_the_questions_and_all_of_them_share_one_level():
     values = [critical(0.05, question) for question in (1, 10, 100, 1_000)]
     assert values == sorted(values) and values[0] > 2
-    # Over random labels, a recipe that changes 200 rows at random hardly ever moves the best, however often it is asked.
+    # Over random labels, a recipe that changes 200 rows at random hardly ever moves the best, however often
+    # it is asked.
     rng, moved = np.random.default_rng(0), 0
     for _ in range(40):
         ladder, _ = Ladder().ask(rng.random(ROWS) < 0.5)

@@ -1,4 +1,6 @@
-"""The built-in testbed `mini`: what it promises about its rows, its labels, its weak teachers and its weights."""
+"""The built-in testbed `mini`: what it promises about its rows, its labels, its weak teachers and its
+weights.
+"""
 
 import contextlib
 import hashlib
@@ -18,7 +20,8 @@ from evaluator.testbeds.mini.weak import TEACHERS, WEIGHTS
 from evaluator.testbeds.mini.world import FACTS, templates
 from evaluator.testbeds.prepared import FIELDS, SPLITS, Testbed, load_labels
 
-# Mean accuracy of the weak teachers on the fitness and sealed splits: the figures that docs/testbeds.md states.
+# Mean accuracy of the weak teachers on the fitness and sealed splits: the figures that docs/testbeds.md
+# states.
 WEAK_BOUNDS = {"chat": (0.62, 0.69), "math": (0.60, 0.67), "code": (0.64, 0.71)}
 
 
@@ -68,7 +71,9 @@ def test_no_core_of_one_split_occurs_in_another(splits):
 def test_a_core_ignores_tone_choice_and_order_of_summands():
     _, _, cores = generate("math", "train")
     assert all(core[0] == "-" or core[1] <= core[2] for core in cores)
-    assert len(set(generate("code", "train")[2])) < SIZES["train"]  # programs come back with other tones, choices and prints
+    assert (
+        len(set(generate("code", "train")[2])) < SIZES["train"]
+    )  # programs come back with other tones, choices and prints
 
 
 def test_classes_are_balanced_and_mixed_and_no_row_comes_twice(splits):
@@ -147,12 +152,21 @@ def test_weak_errors_follow_the_tone_rather_than_chance(prepared):
 def test_the_tokenizer_knows_every_word_and_a_verdict_is_one_token():
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     for domain in DOMAINS:
-        texts = [side for row in generate(domain, "sealed")[0] for template in templates(domain) for side in template.render(row)]
-        ids = tokenizer([*texts, *(document.text for document in documents(1, domain, 2000, 0.5))])["input_ids"]
+        texts = [
+            side
+            for row in generate(domain, "sealed")[0]
+            for template in templates(domain)
+            for side in template.render(row)
+        ]
+        ids = tokenizer([*texts, *(document.text for document in documents(1, domain, 2000, 0.5))])[
+            "input_ids"
+        ]
         assert all(tokenizer.unk_token_id not in row and row[0] == tokenizer.bos_token_id for row in ids)
         assert max(map(len, ids)) <= 64
         for template in templates(domain):
-            assert [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in template.verdicts] == [1, 1]
+            assert [
+                len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in template.verdicts
+            ] == [1, 1]
 
 
 def test_the_corpus_is_the_same_every_time_and_does_not_touch_global_randomness():

@@ -34,7 +34,9 @@ def finished(tmp_path_factory, math_testbed) -> Path:
         "--runs",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", "from evo_aar.cli import main; main()", *arguments, str(runs)], capture_output=True, text=True
+        [sys.executable, "-c", "from evo_aar.cli import main; main()", *arguments, str(runs)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return runs / "small"
@@ -44,9 +46,14 @@ def finished(tmp_path_factory, math_testbed) -> Path:
 def test_a_notebook_runs_on_a_finished_search(path, finished, monkeypatch):
     monkeypatch.setenv("EVO_AAR_RUN", str(finished))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     text = "\n".join(
-        str(output.get("data", output)) for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+        str(output.get("data", output))
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
     )
     assert "best evolved child" in text and "grader_questions" in text and "image/png" in text
 

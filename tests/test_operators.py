@@ -29,23 +29,32 @@ SEEDS = {one.name: one.seed for one in directions()}
 
 def context(*sources, rng=0, born=(), **facts):
     parents = tuple(Parent(f"p{number}", source, "distillation") for number, source in enumerate(sources))
-    return OperatorContext(0, 1, 2, "distillation", np.random.default_rng(rng), parents, frozenset(born), **facts)
+    return OperatorContext(
+        0, 1, 2, "distillation", np.random.default_rng(rng), parents, frozenset(born), **facts
+    )
 
 
 def file(constants, body, functions="", idea="An idea."):
-    return f'"""{idea}\n\nDirection: distillation\n"""\n\nimport numpy as np\n\n{constants}\n\n{functions}\n\nasync def recipe(task):\n{body}\n'
+    return (
+        f'"""{idea}\n\nDirection: distillation\n"""\n\nimport numpy as'
+        f" np\n\n{constants}\n\n{functions}\n\nasync def recipe(task):\n{body}\n"
+    )
 
 
 # ---- files taken apart and put together
 
 
-@pytest.mark.parametrize("source", [*SEEDS.values(), *baseline_sources().values()], ids=[*SEEDS, *baseline_sources()])
+@pytest.mark.parametrize(
+    "source", [*SEEDS.values(), *baseline_sources().values()], ids=[*SEEDS, *baseline_sources()]
+)
 def test_a_seed_taken_apart_and_put_together_is_the_same_text(source):
     assert read_genome(source).render() == source
 
 
 def test_odd_layouts_keep_their_meaning():
-    source = file('A = 1; B = (2,\n  3)\n# why\nC = """x\n\n  y"""  # text', "    return A, B, C, [\n        1]")
+    source = file(
+        'A = 1; B = (2,\n  3)\n# why\nC = """x\n\n  y"""  # text', "    return A, B, C, [\n        1]"
+    )
     rendered = read_genome(source).render()
     assert source_hash(rendered) == source_hash(source)
     assert read_genome(rendered).render() == rendered
@@ -102,7 +111,10 @@ def test_words_flags_and_layers_change_within_what_the_testbed_offers():
 
 
 def test_expressions_seeds_and_unknown_words_are_no_loci():
-    source = file('A = 2 * 3\nSEED = 4\nNAME = "x"\nlower = 3\nZERO = 0\nKEEP = 0.5', "    return A, SEED, NAME, lower, ZERO, KEEP")
+    source = file(
+        'A = 2 * 3\nSEED = 4\nNAME = "x"\nlower = 3\nZERO = 0\nKEEP = 0.5',
+        "    return A, SEED, NAME, lower, ZERO, KEEP",
+    )
     assert [part.name for part in loci(read_genome(source), SCHEDULES, (1,))] == ["KEEP"]
 
 
@@ -115,9 +127,15 @@ def test_a_loss_comes_with_its_options_and_takes_the_old_ones_away():
         "    return await task.finetune(targets, rows, loss='log_confidence', loss_options=options)\n"
     )
     genome = read_genome(
-        file("STRENGTH = 0.5", "    targets = task.weak_labels\n    return await fit(task, targets, None)", functions)
+        file(
+            "STRENGTH = 0.5",
+            "    targets = task.weak_labels\n    return await fit(task, targets, None)",
+            functions,
+        )
     )
-    changed, words = swap_loss(genome, np.random.default_rng(0), ("log_confidence", "generalised_cross_entropy"))
+    changed, words = swap_loss(
+        genome, np.random.default_rng(0), ("log_confidence", "generalised_cross_entropy")
+    )
     text = changed.pruned().render()
     assert 'loss="generalised_cross_entropy", loss_options={"q": GENERALISED_Q}' in text
     assert f"GENERALISED_Q = {LOSSES['generalised_cross_entropy']['q']}" in text
@@ -149,7 +167,9 @@ def test_a_function_brings_what_it_uses_and_takes_away_what_only_its_predecessor
 def test_a_constant_is_renamed_only_where_both_values_are_used():
     other = "async def select(task, targets):\n    return targets[:SHARE]\n"
     body = f"{BODY}, await select(task, targets)"
-    donor = read_genome(file("SHARE = 0.5", BODY, "async def refine(task, targets):\n    return targets * SHARE\n"))
+    donor = read_genome(
+        file("SHARE = 0.5", BODY, "async def refine(task, targets):\n    return targets * SHARE\n")
+    )
     own = "async def refine(task, targets):\n    return targets\n"
     for value, names in (("0.5", {"SHARE"}), ("0.9", {"SHARE", "REFINE_SHARE"})):
         host = read_genome(file(f"SHARE = {value}", body, f"{own}\n\n{other}"))
@@ -172,7 +192,9 @@ def test_both_sides_of_a_shared_helper_see_the_same_constant():
 def test_imports_that_clash_are_refused():
     host = read_genome(file("", BODY, "async def refine(task, targets):\n    return np\n"))
     donor = read_genome(
-        file("", BODY, "async def refine(task, targets):\n    return np.eye\n").replace("numpy as np", "torch as np")
+        file("", BODY, "async def refine(task, targets):\n    return np.eye\n").replace(
+            "numpy as np", "torch as np"
+        )
     )
     with pytest.raises(Inapplicable, match="np"):
         transplant(host, donor, "refine")
@@ -212,12 +234,15 @@ def test_a_stage_put_in_and_taken_out_leaves_the_recipe_as_it_was(name, monkeypa
     grown = kinds.add_stage(genome, context(), 1.0).genome.pruned()
     assert f"targets = await {name}(task, targets)" in grown.render()
     line = next(line for line in pipeline(grown.part("recipe").code) if line.function == name)
-    assert source_hash(kinds.drop_line(grown, line).genome.pruned().render()) == source_hash(SEEDS["simplicity_bias"])
+    assert source_hash(kinds.drop_line(grown, line).genome.pruned().render()) == source_hash(
+        SEEDS["simplicity_bias"]
+    )
 
 
 def test_stages_that_ask_for_a_prior_are_not_offered_without_one():
     words = {
-        kinds.add_stage(read_genome(SEEDS["distillation"]), context(rng=seed, has_prior=False), 1.0).words for seed in range(60)
+        kinds.add_stage(read_genome(SEEDS["distillation"]), context(rng=seed, has_prior=False), 1.0).words
+        for seed in range(60)
     }
     assert len(words) > 5 and "blend with prior added" not in words
 
@@ -225,7 +250,9 @@ def test_stages_that_ask_for_a_prior_are_not_offered_without_one():
 def test_an_ensemble_is_never_put_around_an_ensemble():
     genome = read_genome(SEEDS["distillation"])
     genome = genome.with_code(
-        "fit", "async def fit(task, targets, rows):\n    return task.ensemble([await task.finetune(targets[rows], rows)])"
+        "fit",
+        "async def fit(task, targets, rows):\n    return task.ensemble([await task.finetune(targets[rows],"
+        " rows)])",
     )
     with pytest.raises(Inapplicable):
         kinds.wrap_fit(genome, context(), 1.0)
@@ -272,15 +299,24 @@ def test_the_first_line_does_not_grow_with_the_generations():
     for seed in range(40):
         source = OfflineOperator().mutate(context(source, rng=seed)).source
     idea = validate(source).idea
-    assert idea.startswith("Seek the teacher's modes, not its mean") and idea.count("; now ") == 1 and len(idea) < 240
+    assert (
+        idea.startswith("Seek the teacher's modes, not its mean")
+        and idea.count("; now ") == 1
+        and len(idea) < 240
+    )
     assert "Born-Again Neural Networks" in source, "the seed's own notes stay"
 
 
 def test_repair_trains_less_where_the_budget_was_exceeded():
     source = SEEDS["distillation"]
-    repaired = OfflineOperator().repair(context(source), Failure(source, "budget", "BudgetExceeded: too much"))
+    repaired = OfflineOperator().repair(
+        context(source), Failure(source, "budget", "BudgetExceeded: too much")
+    )
     assert repaired.detail["kinds"] == ["less training"]
-    assert read_genome(repaired.source).part("ROUND_EPOCHS").value < read_genome(source).part("ROUND_EPOCHS").value
+    assert (
+        read_genome(repaired.source).part("ROUND_EPOCHS").value
+        < read_genome(source).part("ROUND_EPOCHS").value
+    )
 
 
 def test_repair_drops_the_stage_in_which_a_recipe_failed():
@@ -294,19 +330,28 @@ def test_repair_drops_the_stage_in_which_a_recipe_failed():
 
 
 def test_children_run_in_the_real_recipe_process_and_trainer(tmp_path):
-    testbed = small_testbed(tmp_path / "testbed", WEIGHTS, templates("math"), Profile(layers=(1, 2, 3, 4), head_layers=(4,)))
+    testbed = small_testbed(
+        tmp_path / "testbed", WEIGHTS, templates("math"), Profile(layers=(1, 2, 3, 4), head_layers=(4,))
+    )
     parents, sources = list(SEEDS.values()), []
     for generation in range(6):
         children = []
         for child in range(len(parents)):
-            facts = context(parents[child], parents[child - 1], rng=[generation, child], born={source_hash(one) for one in sources})
+            facts = context(
+                parents[child],
+                parents[child - 1],
+                rng=[generation, child],
+                born={source_hash(one) for one in sources},
+            )
             operator = OfflineOperator()
             children.append((operator.crossover(facts) if child % 2 else operator.mutate(facts)).source)
         parents = children
         sources += children[generation % 2 :: 2]
     service, outcomes = Service(Trainer(testbed, cache=tmp_path / "cache"), Limits(), "head"), []
     try:
-        service.run([Trial(source, 1) for source in sources], lambda trial, talk: outcomes.append(talk.outcome))
+        service.run(
+            [Trial(source, 1) for source in sources], lambda trial, talk: outcomes.append(talk.outcome)
+        )
     finally:
         service.close()
     assert len(outcomes) == len(sources)

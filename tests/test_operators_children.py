@@ -1,4 +1,6 @@
-"""Ten thousand children of the offline operator: generations of mutants and crosses, chained from the seeds."""
+"""Ten thousand children of the offline operator: generations of mutants and crosses, chained
+from the seeds.
+"""
 
 import ast
 import re
@@ -58,11 +60,17 @@ def children():
             # `born` as it stood when the generation began, as in a search.
             here.append(
                 Child(
-                    generation, number % len(NAMES), parents, make(operator, number % len(NAMES), generation, number, parents, born)
+                    generation,
+                    number % len(NAMES),
+                    parents,
+                    make(operator, number % len(NAMES), generation, number, parents, born),
                 )
             )
         born |= {child.hash for child in here}
-        last = [Parent(f"{generation}-{number}", child.source, NAMES[child.island]) for number, child in enumerate(here)]
+        last = [
+            Parent(f"{generation}-{number}", child.source, NAMES[child.island])
+            for number, child in enumerate(here)
+        ]
         made.extend(here)
     assert len(made) >= 10_000
     return made
@@ -101,9 +109,15 @@ def test_ruff_finds_nothing_undefined_unused_or_out_of_place_in_any_child(childr
 def test_no_child_carries_functions_or_constants_that_it_does_not_use(children):
     for child in children[::20]:
         tree = ast.parse(child.source)
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        used = {
+            node.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
         for node in tree.body:
-            name = getattr(node, "name", None) or (node.targets[0].id if isinstance(node, ast.Assign) else None)
+            name = getattr(node, "name", None) or (
+                node.targets[0].id if isinstance(node, ast.Assign) else None
+            )
             assert name in used | {None, "recipe"}, f"{name} is used by nothing:\n{child.source}"
 
 
@@ -124,7 +138,13 @@ def test_the_first_line_says_what_changed_in_one_bounded_sentence(children):
 
 
 def test_constants_stay_short_and_in_range(children):
-    bounds = {"LEARNING_RATE": (1e-5, 1e-1), "EPOCHS": (1, 30), "FOLDS": (2, 6), "MEMBERS": (2, 8), "KEEP": (0.02, 0.98)}
+    bounds = {
+        "LEARNING_RATE": (1e-5, 1e-1),
+        "EPOCHS": (1, 30),
+        "FOLDS": (2, 6),
+        "MEMBERS": (2, 8),
+        "KEEP": (0.02, 0.98),
+    }
     seen = Counter()
     for child in children:
         for name, value in re.findall(r"^([A-Z][A-Z0-9_]*) = (.*)$", child.source, re.MULTILINE):
@@ -141,14 +161,26 @@ def test_every_kind_of_change_occurs_and_none_crowds_out_the_rest(children):
     share = {kind: count / len(children) for kind, count in kinds.items()}
     assert 0.2 < share["constants"] < 0.5
     assert set(share) == {
-        "constants", "loss", "schedule", "add stage", "remove stage", "move stage", "selection", "fit", "wrap fit",
-        "exchange functions", "exchange stage", "exchange constants",
-    }  # fmt: skip
+        "constants",
+        "loss",
+        "schedule",
+        "add stage",
+        "remove stage",
+        "move stage",
+        "selection",
+        "fit",
+        "wrap fit",
+        "exchange functions",
+        "exchange stage",
+        "exchange constants",
+    }
     assert min(share.values()) > 0.005
 
 
 def test_stages_neither_pile_up_nor_die_out(children):
-    counts = [child.source.count("targets = await ") for child in children if child.generation == GENERATIONS - 1]
+    counts = [
+        child.source.count("targets = await ") for child in children if child.generation == GENERATIONS - 1
+    ]
     assert 1 < np.mean(counts) < 7
 
 

@@ -11,7 +11,8 @@ FORBIDDEN = ("torch", "mlflow", "anthropic", "transformers", "evo_aar", "evaluat
 
 def imported_by(*modules):
     program = (
-        f"import sys\nfor name in {modules!r}: __import__(name)\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+        f"import sys\nfor name in {modules!r}: __import__(name)\nprint(*sorted({{name.split('.')[0] for name"
+        " in sys.modules}))"
     )
     process = python(program)
     out, error = process.communicate()
@@ -27,6 +28,8 @@ def test_population_imports_no_trainer_tracker_llm_client_or_other_package_of_ou
 
 def test_only_the_frames_need_pandas():
     modules = [
-        module.name for module in pkgutil.walk_packages(population.__path__, "population.") if module.name != "population.frames"
+        module.name
+        for module in pkgutil.walk_packages(population.__path__, "population.")
+        if module.name != "population.frames"
     ]
     assert "pandas" not in imported_by(*modules)

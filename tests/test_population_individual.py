@@ -20,7 +20,9 @@ def test_an_id_follows_from_the_place_of_birth():
 
 
 def test_an_individual_is_in_memory_as_it_will_be_read_back():
-    individual = an_individual(parents=["g000-i0-c00"], generation=1, detail={"scores": (np.float64(0.5), 1)}, idea="a\ud800b")
+    individual = an_individual(
+        parents=["g000-i0-c00"], generation=1, detail={"scores": (np.float64(0.5), 1)}, idea="a\ud800b"
+    )
     assert individual.parents == ("g000-i0-c00",)
     assert individual.detail == {"scores": [0.5, 1]}
     assert individual.idea == "a?b"
@@ -54,7 +56,9 @@ def test_a_failure_says_why():
         a_failure(reason="")
 
 
-@pytest.mark.parametrize("score", [{"pgr": None}, {"accuracy": None}, {"pgr": math.nan}, {"accuracy": math.inf}])
+@pytest.mark.parametrize(
+    "score", [{"pgr": None}, {"accuracy": None}, {"pgr": math.nan}, {"accuracy": math.inf}]
+)
 def test_a_success_has_finite_scores(score):
     with pytest.raises(PopulationError, match="finite accuracy and PGR"):
         a_trial(**score)
@@ -62,7 +66,15 @@ def test_a_success_has_finite_scores(score):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"fidelity": 0}, {"fidelity": 1.5}, {"seed": -1}, {"seed": 2**63}, {"tokens": -1}, {"seconds": math.nan}, {"reason": "crash"}],
+    [
+        {"fidelity": 0},
+        {"fidelity": 1.5},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"tokens": -1},
+        {"seconds": math.nan},
+        {"reason": "crash"},
+    ],
 )
 def test_a_trial_out_of_range_is_refused(fields):
     with pytest.raises(PopulationError):
@@ -86,14 +98,17 @@ def test_pool_predictions_are_kept_in_half_precision_and_cannot_be_changed():
 
 
 def test_trials_are_equal_by_content():
-    assert a_trial(pool=a_pool(), history=[{"loss": math.nan}]) == a_trial(pool=a_pool(), history=[{"loss": math.nan}])
+    assert a_trial(pool=a_pool(), history=[{"loss": math.nan}]) == a_trial(
+        pool=a_pool(), history=[{"loss": math.nan}]
+    )
     assert a_trial(pool=a_pool()) != a_trial(pool=a_pool(seed=1))
     assert a_trial(pgr=0.0) == a_trial(pgr=-0.0)
     assert a_trial() != a_trial(tokens=1)
 
 
 def test_fitness_by_hand():
-    # mean of 0.2, 0.4, 0.9 is 0.5; deviations -0.3, -0.1, 0.4: variance 0.26 / 2 = 0.13; standard error sqrt(0.13 / 3)
+    # mean of 0.2, 0.4, 0.9 is 0.5; deviations -0.3, -0.1, 0.4: variance 0.26 / 2 = 0.13; standard error
+    # sqrt(0.13 / 3)
     fitness = Fitness.of([a_trial(0, 0.2), a_trial(1, 0.4), a_trial(2, 0.9)])
     assert fitness.mean == pytest.approx(0.5)
     assert fitness.standard_error == pytest.approx(math.sqrt(0.13 / 3))
@@ -110,7 +125,8 @@ def test_who_failed_or_was_not_tried_has_no_fitness():
 
 
 @pytest.mark.parametrize(
-    "other", [a_trial(0), a_trial(1, testbed="film"), a_trial(1, fidelity=0.5), a_trial(1, source_hash="0ther")]
+    "other",
+    [a_trial(0), a_trial(1, testbed="film"), a_trial(1, fidelity=0.5), a_trial(1, source_hash="0ther")],
 )
 def test_trials_that_do_not_belong_together_have_no_mean(other):
     with pytest.raises(PopulationError, match="distinct seeds of one recipe"):
@@ -125,7 +141,9 @@ def test_fitness_does_not_depend_on_the_order_of_trials(values, random):
     assert Fitness.of(trials) == fitness
     assert fitness.mean == pytest.approx(np.mean(values), abs=1e-12)
     if len(values) > 1:
-        assert fitness.standard_error == pytest.approx(np.std(values, ddof=1) / math.sqrt(len(values)), abs=1e-12)
+        assert fitness.standard_error == pytest.approx(
+            np.std(values, ddof=1) / math.sqrt(len(values)), abs=1e-12
+        )
 
 
 def test_paired_difference_by_hand():
@@ -139,7 +157,9 @@ def test_paired_difference_by_hand():
 
 
 def test_a_seed_in_which_one_failed_is_no_pair():
-    assert paired_difference([a_trial(0, 0.5), a_failure(1)], [a_trial(0, 0.25), a_trial(1)]) == Difference(0.25, None, 1)
+    assert paired_difference([a_trial(0, 0.5), a_failure(1)], [a_trial(0, 0.25), a_trial(1)]) == Difference(
+        0.25, None, 1
+    )
     assert paired_difference([a_failure(0)], [a_trial(0)]) == Difference(None, None, 0)
 
 

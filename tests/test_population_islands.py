@@ -56,22 +56,38 @@ def test_a_single_island_sends_nobody():
 def test_migration_does_not_depend_on_the_order_in_which_islands_are_given(order):
     elites = {0: ["b"], 1: ["c"], 2: ["e", "d"]}
     expected = ring_migration(3, POPULATIONS, elites)
-    assert ring_migration(3, {n: POPULATIONS[n] for n in order}, {n: elites[n] for n in reversed(order)}) == expected
+    assert (
+        ring_migration(3, {n: POPULATIONS[n] for n in order}, {n: elites[n] for n in reversed(order)})
+        == expected
+    )
 
 
 # archive
 
 
 def test_an_archive_holds_the_best_that_were_ever_born():
-    everyone = [candidate(0, 0.1, 0, 0), candidate(1, 0.9, 1, 1), candidate(2, -0.5, 0, 1), candidate(3, 0.5, 1, 0)]
+    everyone = [
+        candidate(0, 0.1, 0, 0),
+        candidate(1, 0.9, 1, 1),
+        candidate(2, -0.5, 0, 1),
+        candidate(3, 0.5, 1, 0),
+    ]
     assert Archive(size=2).choose(everyone) == ("g000-i0-c01", "g000-i0-c03")
     assert len(Archive(size=9).choose(everyone)) == 4
 
 
 def test_of_near_duplicates_the_better_one_stays():
-    worse, better, other = candidate(0, 0.5, 0.10, 0.10), candidate(1, 0.6, 0.12, 0.10), candidate(2, 0.4, 0.9, 0.9)
+    worse, better, other = (
+        candidate(0, 0.5, 0.10, 0.10),
+        candidate(1, 0.6, 0.12, 0.10),
+        candidate(2, 0.4, 0.9, 0.9),
+    )
     assert Archive(size=3, threshold=0.02).choose([worse, better, other]) == ("g000-i0-c01", "g000-i0-c02")
-    assert Archive(size=3, threshold=0.005).choose([worse, better, other]) == ("g000-i0-c01", "g000-i0-c00", "g000-i0-c02")
+    assert Archive(size=3, threshold=0.005).choose([worse, better, other]) == (
+        "g000-i0-c01",
+        "g000-i0-c00",
+        "g000-i0-c02",
+    )
 
 
 def test_of_equals_the_elder_stays():
@@ -90,12 +106,17 @@ def test_an_archive_is_distinct_and_a_function_of_who_was_born_alone(born, size,
     archive = Archive(size, threshold)
     chosen = archive.choose(everyone)
     assert len(chosen) <= size
-    assert all(distance(by_id[a].behaviour, by_id[b].behaviour) >= threshold for a, b in itertools.combinations(chosen, 2))
+    assert all(
+        distance(by_id[a].behaviour, by_id[b].behaviour) >= threshold
+        for a, b in itertools.combinations(chosen, 2)
+    )
     if everyone:
         assert by_id[chosen[0]].fitness.mean == max(each.fitness.mean for each in everyone)
     if len(chosen) < size:  # whoever is left out is the near-duplicate of a better one
         for each in everyone:
-            near = [by_id[one] for one in chosen if distance(by_id[one].behaviour, each.behaviour) < threshold]
+            near = [
+                by_id[one] for one in chosen if distance(by_id[one].behaviour, each.behaviour) < threshold
+            ]
             assert each.individual.id in chosen or any(one.fitness.mean >= each.fitness.mean for one in near)
     random.shuffle(everyone)
     assert archive.choose(everyone) == chosen
@@ -111,7 +132,12 @@ def test_an_archive_without_room_or_with_a_senseless_threshold_is_refused():
 
 
 def test_behaviour_is_the_mean_prediction_over_successful_trials():
-    trials = [a_trial(0, pool=np.array([0.0, 1.0])), a_trial(1, pool=np.array([0.5, 1.0])), a_trial(2), a_failure(3)]
+    trials = [
+        a_trial(0, pool=np.array([0.0, 1.0])),
+        a_trial(1, pool=np.array([0.5, 1.0])),
+        a_trial(2),
+        a_failure(3),
+    ]
     assert behaviour(trials).tolist() == [0.25, 1.0]
     assert behaviour([a_failure(0), a_trial(1)]) is None
 
@@ -144,7 +170,12 @@ def test_founders_are_found_through_all_parents():
 
 
 def test_diversity_by_hand():
-    pools = {"g001-i0-c00": np.array([0.0]), "g001-i0-c01": np.array([0.2]), "g002-i1-c00": np.array([1.0]), "g000-i1-c00": None}
+    pools = {
+        "g001-i0-c00": np.array([0.0]),
+        "g001-i0-c01": np.array([0.2]),
+        "g002-i1-c00": np.array([1.0]),
+        "g000-i1-c00": None,
+    }
     populations = {0: ("g001-i0-c00", "g001-i0-c01"), 1: ("g002-i1-c00", "g000-i1-c00")}
     measured = diversity(populations, family(), pools)
     assert (measured.individuals, measured.sources) == (4, 3)
@@ -156,7 +187,12 @@ def test_diversity_by_hand():
 def test_an_individual_on_every_island_leaves_no_distance_between_them():
     pools = {"g000-i0-c00": np.array([0.3])}
     measured = diversity({0: ("g000-i0-c00",), 1: ("g000-i0-c00",)}, family(), pools)
-    assert (measured.individuals, measured.within, measured.between, measured.founder_share) == (1, None, 0.0, 1.0)
+    assert (measured.individuals, measured.within, measured.between, measured.founder_share) == (
+        1,
+        None,
+        0.0,
+        1.0,
+    )
 
 
 def test_nobody_alive_is_no_diversity():
@@ -195,7 +231,13 @@ def test_a_stream_continues_from_its_saved_state():
 
 
 def test_streams_differ_by_seed_place_and_kind():
-    streams = [island_stream(1, 0), island_stream(1, 1), island_stream(2, 0), child_stream(1, 0, 0, 0), child_stream(1, 1, 0, 0)]
+    streams = [
+        island_stream(1, 0),
+        island_stream(1, 1),
+        island_stream(2, 0),
+        child_stream(1, 0, 0, 0),
+        child_stream(1, 1, 0, 0),
+    ]
     streams += [child_stream(1, 0, 1, 0), child_stream(1, 0, 0, 1)]
     assert len({stream.random() for stream in streams}) == len(streams)
     assert child_stream(1, 2, 3, 4).random() == child_stream(1, 2, 3, 4).random()

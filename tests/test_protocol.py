@@ -1,4 +1,6 @@
-"""Whatever a recipe's process sends, it ends that recipe with a reason, or is answered, and touches nobody else."""
+"""Whatever a recipe's process sends, it ends that recipe with a reason, or is answered, and touches nobody
+else.
+"""
 
 import contextlib
 import json
@@ -20,7 +22,10 @@ from evaluator.trial import Trial
 from recipes.contract import MAX_IN_FLIGHT
 from recipes.wire import MAGIC, PREFIX, Decoder, Message, WireError, encode
 
-NEIGHBOUR = '"""A neighbour."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels, epochs=0.2)\n'
+NEIGHBOUR = (
+    '"""A neighbour."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
+    " epochs=0.2)\n"
+)
 RAW = '"""Sends bytes."""\nasync def recipe(task):\n    send = task._channel._connection._socket.sendall\n'
 FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -69,7 +74,10 @@ def test_bytes_that_are_no_message_end_the_recipe(service, undisturbed, data, fr
     if framed:
         data = PREFIX.pack(MAGIC, len(data), 0) + data
     outcome = attacked(service, undisturbed, f"    send({data!r} + b'x' * 20)\n    raise SystemExit\n")
-    assert outcome.reason in ("protocol", "exception"), outcome.message  # half a prefix waits until the process ends
+    assert outcome.reason in (
+        "protocol",
+        "exception",
+    ), outcome.message  # half a prefix waits until the process ends
 
 
 HEADER = {"kind": "train", "number": 1, "fields": {}, "arrays": []}
@@ -79,11 +87,17 @@ HEADER = {"kind": "train", "number": 1, "fields": {}, "arrays": []}
     ("header", "payload", "words"),
     [
         pytest.param(HEADER | {"arrays": [["a", "float32", [-1]]]}, 0, "non-negative", id="a negative size"),
-        pytest.param(HEADER | {"arrays": [["a", "float32", [1 << 60]]]}, 0, "non-negative", id="an absurd size"),
-        pytest.param(HEADER | {"arrays": [["a", "float32", [1 << 28, 1 << 28]]]}, 0, "add up", id="an absurd product"),
+        pytest.param(
+            HEADER | {"arrays": [["a", "float32", [1 << 60]]]}, 0, "non-negative", id="an absurd size"
+        ),
+        pytest.param(
+            HEADER | {"arrays": [["a", "float32", [1 << 28, 1 << 28]]]}, 0, "add up", id="an absurd product"
+        ),
         pytest.param(HEADER | {"arrays": [["a", "float32", [1] * 50]]}, 4, "four", id="fifty dimensions"),
         pytest.param(HEADER | {"arrays": [["a", "object", [1]]]}, 8, "dtype", id="an array of objects"),
-        pytest.param(HEADER | {"arrays": [["a", "float32", [1]]] * 2}, 8, "one name", id="two arrays of one name"),
+        pytest.param(
+            HEADER | {"arrays": [["a", "float32", [1]]] * 2}, 8, "one name", id="two arrays of one name"
+        ),
         pytest.param(HEADER | {"arrays": [["a", "float32", [True]]]}, 4, "integers", id="a size of true"),
         pytest.param(HEADER | {"number": -1}, 0, "another number", id="a negative number"),
         pytest.param(HEADER | {"number": 10**400}, 0, "another number", id="a number of 400 digits"),
@@ -99,7 +113,9 @@ HEADER = {"kind": "train", "number": 1, "fields": {}, "arrays": []}
 def test_a_lie_in_a_header_ends_the_recipe_and_says_which(service, undisturbed, header, payload, words):
     data = json.dumps(header).encode()
     frame = PREFIX.pack(MAGIC, len(data), payload) + data + b"\0" * payload
-    outcome = attacked(service, undisturbed, f"    send({frame!r})\n    import asyncio; await asyncio.Event().wait()\n")
+    outcome = attacked(
+        service, undisturbed, f"    send({frame!r})\n    import asyncio; await asyncio.Event().wait()\n"
+    )
     assert outcome.reason == "protocol" and words in outcome.message, (outcome.reason, outcome.message)
 
 
@@ -114,9 +130,13 @@ def test_a_header_that_comes_byte_by_byte_is_read_once(monkeypatch):
     from recipes import wire
 
     calls = []
-    monkeypatch.setattr(wire, "_decode_header", lambda data, real=wire._decode_header: calls.append(1) or real(data))
+    monkeypatch.setattr(
+        wire, "_decode_header", lambda data, real=wire._decode_header: calls.append(1) or real(data)
+    )
     frame, decoder = encode(Message("train", 1, {}, {"a": np.zeros(1000)})), Decoder()
-    assert [message.kind for cut in range(len(frame)) for message in decoder.feed(frame[cut : cut + 1])] == ["train"]
+    assert [message.kind for cut in range(len(frame)) for message in decoder.feed(frame[cut : cut + 1])] == [
+        "train"
+    ]
     assert len(calls) == 1
 
 
@@ -129,7 +149,7 @@ def test_who_asks_without_reading_is_made_to_wait_then_ended(service, undisturbe
     from recipes.wire import Message, encode
     for number in range(1, 10**7):
         send(encode(Message("hidden", number, {"layer": 4, "student": None, "template": 0, "swap": False, "x": "y" * 20000})))
-"""
+"""  # noqa: E501
     seen = []
     original = conversations.Conversation._on_hidden
 
@@ -151,11 +171,14 @@ def test_who_asks_without_reading_is_made_to_wait_then_ended(service, undisturbe
     [
         pytest.param("    for _ in range(2000): task.untrained()\n", "students", id="of students"),
         pytest.param(
-            f"    import asyncio\n    await asyncio.gather(*(task.finetune(task.weak_labels, epochs=0.1) for _ in range({MAX_IN_FLIGHT + 1})))\n",
+            "    import asyncio\n    await asyncio.gather(*(task.finetune(task.weak_labels, epochs=0.1) for"
+            f" _ in range({MAX_IN_FLIGHT + 1})))\n",
             "in flight",
             id="of trainings",
         ),
-        pytest.param("    s = [await task.session().__aenter__() for _ in range(50)]\n", "sessions", id="of sessions"),
+        pytest.param(
+            "    s = [await task.session().__aenter__() for _ in range(50)]\n", "sessions", id="of sessions"
+        ),
     ],
 )
 def test_a_flood_of_requests_ends_the_recipe(service, undisturbed, body, words):
@@ -170,20 +193,67 @@ def test_the_number_of_requests_has_an_end(service, undisturbed, monkeypatch):
 
 # ---- structured messages, straight to a conversation with the real trainer
 
-NUMBERS = st.one_of(st.integers(-(10**400), 10**400), st.integers(-3, 40), st.floats(allow_subnormal=False), st.booleans())
+NUMBERS = st.one_of(
+    st.integers(-(10**400), 10**400), st.integers(-3, 40), st.floats(allow_subnormal=False), st.booleans()
+)
 VALUES = st.recursive(
-    st.one_of(st.none(), NUMBERS, st.text(max_size=5), st.sampled_from(["head", "lora", "linear", "cross_entropy", "exception"])),
+    st.one_of(
+        st.none(),
+        NUMBERS,
+        st.text(max_size=5),
+        st.sampled_from(["head", "lora", "linear", "cross_entropy", "exception"]),
+    ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
 NAMES = (
-    "student", "start", "layers", "layer", "template", "swap", "hidden_size", "standardise", "loss", "loss_options", "schedule", "optimiser",
-    "learning_rate", "epochs", "batch_size", "weight_decay", "session", "sets", "students", "weights", "bias", "reason", "message",
-)  # fmt: skip
-SANE = {"student": "head", "layers": [4], "layer": 4, "template": 0, "swap": False, "hidden_size": 0, "standardise": True} | {
-    "loss": "cross_entropy", "loss_options": {}, "schedule": "linear", "optimiser": "adamw", "epochs": 0.1, "session": 1, "sets": 0, "students": [1, 2],
-    "weights": [1, 1], "bias": 0.5, "learning_rate": 0.01, "batch_size": 8, "weight_decay": 0.0,
-}  # fmt: skip
+    "student",
+    "start",
+    "layers",
+    "layer",
+    "template",
+    "swap",
+    "hidden_size",
+    "standardise",
+    "loss",
+    "loss_options",
+    "schedule",
+    "optimiser",
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "weight_decay",
+    "session",
+    "sets",
+    "students",
+    "weights",
+    "bias",
+    "reason",
+    "message",
+)
+SANE = {
+    "student": "head",
+    "layers": [4],
+    "layer": 4,
+    "template": 0,
+    "swap": False,
+    "hidden_size": 0,
+    "standardise": True,
+} | {
+    "loss": "cross_entropy",
+    "loss_options": {},
+    "schedule": "linear",
+    "optimiser": "adamw",
+    "epochs": 0.1,
+    "session": 1,
+    "sets": 0,
+    "students": [1, 2],
+    "weights": [1, 1],
+    "bias": 0.5,
+    "learning_rate": 0.01,
+    "batch_size": 8,
+    "weight_decay": 0.0,
+}
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 8, 16, 64, 400]), max_size=3).map(tuple)
 ARRAYS = st.builds(
     lambda shape, dtype, value: np.full(shape, value).astype(dtype),
@@ -222,7 +292,9 @@ MESSAGES = st.builds(
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @given(st.lists(MESSAGES, min_size=1, max_size=6))
 def test_no_message_gets_past_the_checks_into_the_trainer(trainer, messages):
-    """Every message is answered, or ends the conversation with a reason, or is a breach; what is answered can be encoded."""
+    """Every message is answered, or ends the conversation with a reason, or is a breach; what is answered can
+    be encoded.
+    """
     sent = []
     conversation = Conversation(Trial(NEIGHBOUR, 0), trainer, sent.append, "head")
     head = [
@@ -232,8 +304,12 @@ def test_no_message_gets_past_the_checks_into_the_trainer(trainer, messages):
     number = 0
     try:
         for kind, fields, arrays in [*head, *messages]:
-            own = 0 if kind in ("done", "failed") else number if kind == "gradient" else (number := number + 1)
-            with contextlib.suppress(WireError, ValueError):  # a number of 400 digits is no JSON of ours, NaN is a WireError
+            own = (
+                0 if kind in ("done", "failed") else number if kind == "gradient" else (number := number + 1)
+            )
+            with contextlib.suppress(
+                WireError, ValueError
+            ):  # a number of 400 digits is no JSON of ours, NaN is a WireError
                 message = Decoder().feed(encode(Message(kind, own, fields, arrays)))
                 for one in message:
                     conversation.receive(one)
@@ -257,13 +333,19 @@ def test_no_message_gets_past_the_checks_into_the_trainer(trainer, messages):
 
 def test_a_student_of_another_trial_is_refused(service):
     """Numbers are each trial's own: there is no name for what belongs to somebody else."""
-    thief = '"""A thief."""\nfrom recipes.contract import Student\nasync def recipe(task):\n    return await task.predict(Student(1, "head"))\n'
+    thief = (
+        '"""A thief."""\nfrom recipes.contract import Student\nasync def recipe(task):\n    return await'
+        ' task.predict(Student(1, "head"))\n'
+    )
     owner, thief = run(service, NEIGHBOUR, thief)
     assert owner.ok and thief.reason == "invalid_request" and "not a student of this trial" in thief.message
 
 
 def test_a_loss_that_answers_with_hidden_gradients_of_a_wrong_width_ends_its_recipe(service, undisturbed):
-    body = "    return await task.finetune(task.weak_labels, loss=lambda b: (b.logits * 0, b.hidden[:, :1] * 0))\n"
+    body = (
+        "    return await task.finetune(task.weak_labels, loss=lambda b: (b.logits * 0, b.hidden[:, :1] *"
+        " 0))\n"
+    )
     outcome = attacked(service, undisturbed, body)
     assert outcome.reason == "invalid_request" and "hidden" in outcome.message
 
@@ -271,7 +353,9 @@ def test_a_loss_that_answers_with_hidden_gradients_of_a_wrong_width_ends_its_rec
 def test_silence_is_ended_by_the_clock_and_the_neighbour_never_waits(trainer):
     service = Service(trainer, Limits(wall_seconds=2), "head", Level.A)
     try:
-        silent, neighbour = run(service, RAW + "    send(b'E')\n    import time; time.sleep(600)\n", NEIGHBOUR)
+        silent, neighbour = run(
+            service, RAW + "    send(b'E')\n    import time; time.sleep(600)\n", NEIGHBOUR
+        )
     finally:
         service.close()
     assert silent.reason == "wall_time" and neighbour.ok

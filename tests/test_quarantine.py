@@ -54,7 +54,9 @@ def judge(search, verdicts):
     """Audits on record for every recipe: those in `verdicts` as they say, passed by all others."""
     for digest in search.store.individuals.source_hashes():
         verdict = verdicts.get(digest, "pass")
-        search.store.audits.record(Audit(digest, TESTBED_HASH, "pool permuted", verdict, 0.5, 0.01, 1e-6, "loses +0.500 PGR"))
+        search.store.audits.record(
+            Audit(digest, TESTBED_HASH, "pool permuted", verdict, 0.5, 0.01, 1e-6, "loses +0.500 PGR")
+        )
 
 
 def best_of(search):
@@ -87,7 +89,9 @@ def test_where_all_of_the_shortlist_fail_those_after_them_make_another(search):
 
 def test_where_all_fail_nobody_is_crowned_and_the_search_is_finished(search):
     assert standing(search) == STOPPED
-    raced_out = search._born(3, 0, 9, '"""Races."""\n\nasync def recipe(task): ...\n', "offline", (), search.directions[0])
+    raced_out = search._born(
+        3, 0, 9, '"""Races."""\n\nasync def recipe(task): ...\n', "offline", (), search.directions[0]
+    )
     search.store.individuals.add(raced_out)
     search._try(raced_out, range(1))  # and has no fitness
     judge(search, dict.fromkeys(search.store.individuals.source_hashes(), "fail"))
@@ -97,7 +101,9 @@ def test_where_all_fail_nobody_is_crowned_and_the_search_is_finished(search):
 
 def test_who_fails_the_static_read_leaves_before_a_migration(search):
     sound = search.store.individuals.all(generation=0)[0]
-    one = search._born(4, 0, 0, sound.source + f"\nTABLE = {list(range(60))}\n", "offline", (sound.id,), search.directions[0])
+    one = search._born(
+        4, 0, 0, sound.source + f"\nTABLE = {list(range(60))}\n", "offline", (sound.id,), search.directions[0]
+    )
     search.store.individuals.add(one)
     search._try(one, range(3))
     assert "60 constants" in static_failures(one.source) and static_failures(sound.source) == ""

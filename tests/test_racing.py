@@ -1,4 +1,6 @@
-"""Racing spares trials of children that would hardly have lived, and nothing that was raced out lives, is kept or is crowned."""
+"""Racing spares trials of children that would hardly have lived, and nothing that was raced out lives, is
+kept or is crowned.
+"""
 
 import math
 
@@ -42,7 +44,9 @@ class Bench:
         return [trial(recipe, seed, self.scores[recipe][seed]) for seed in sorted(self.done[recipe])]
 
 
-def tried(scores: dict[str, list[float | None]], incumbents: list[list[float]], seeds: int, places: int = 2) -> dict[str, int]:
+def tried(
+    scores: dict[str, list[float | None]], incumbents: list[list[float]], seeds: int, places: int = 2
+) -> dict[str, int]:
     bench = Bench(scores)
     race = Race({0: [group(f"old{i}", one) for i, one in enumerate(incumbents)]}, range(seeds), places)
     race.run(bench, [[Candidate("", recipe, 0) for recipe in scores]])
@@ -50,14 +54,26 @@ def tried(scores: dict[str, list[float | None]], incumbents: list[list[float]], 
 
 
 def test_rungs_grow_threefold_to_all_seeds():
-    assert [rungs(seeds) for seeds in (1, 2, 3, 4, 9, 10)] == [[1], [1, 2], [1, 3], [1, 3, 4], [1, 3, 9], [1, 3, 9, 10]]
+    assert [rungs(seeds) for seeds in (1, 2, 3, 4, 9, 10)] == [
+        [1],
+        [1, 2],
+        [1, 3],
+        [1, 3, 4],
+        [1, 3, 9],
+        [1, 3, 9, 10],
+    ]
 
 
 INCUMBENTS = [[0.50, 0.52, 0.51], [0.40, 0.43, 0.41]]
 
 
 def test_who_is_clearly_behind_as_many_as_there_are_places_stops_at_the_first_rung():
-    scores = {"bad": [0.1, 0.9, 0.9], "middling": [0.495, 0.9, 0.9], "good": [0.7, 0.7, 0.7], "fair": [0.6, 0.6, 0.6]}
+    scores = {
+        "bad": [0.1, 0.9, 0.9],
+        "middling": [0.495, 0.9, 0.9],
+        "good": [0.7, 0.7, 0.7],
+        "fair": [0.6, 0.6, 0.6],
+    }
     assert tried(scores, INCUMBENTS, 3) == {"bad": 1, "middling": 1, "good": 3, "fair": 3}
     assert tried(scores, INCUMBENTS, 3, places=3) == {"bad": 1, "middling": 3, "good": 3, "fair": 3}, (
         "0.495 is not clearly behind 0.5"
@@ -119,13 +135,19 @@ def test_who_leaves_is_behind_as_many_as_there_are_places_by_the_stated_margin(c
     everyone = [one[0] for one in (*children, *incumbents)]
     for i, one in enumerate(children):
         others = sorted(everyone[:i] + everyone[i + 1 :], reverse=True)
-        margin = math.inf if deviation is None or len(others) < places else one[0] - others[places - 1] + CRITICAL * deviation
+        margin = (
+            math.inf
+            if deviation is None or len(others) < places
+            else one[0] - others[places - 1] + CRITICAL * deviation
+        )
         if abs(margin) > 1e-9:
             assert (counts[f"child{i}"] == 1) == (margin < 0)
 
 
 def test_who_was_raced_out_is_no_contender():
-    one = Individual.born(generation=1, island=0, child=0, source="x = 1\n", source_hash="a" * 16, operator="offline")
+    one = Individual.born(
+        generation=1, island=0, child=0, source="x = 1\n", source_hash="a" * 16, operator="offline"
+    )
     assert contender(one, group("a" * 16, [0.9]), 0.0, 3) is None
     assert contender(one, group("a" * 16, [0.9, 0.9, 0.9]), 0.0, 3) is not None
 
@@ -149,11 +171,17 @@ def test_a_search_that_races_keeps_out_whom_it_raced_out(tmp_path, cache):
         0,
     )
     testbed = small_testbed(tmp_path / "testbed")
-    done = evo_aar("evolve", "--testbed", testbed, *sizes, "--runs", tmp_path, "--run", "raced", "--workers", 1)
+    done = evo_aar(
+        "evolve", "--testbed", testbed, *sizes, "--runs", tmp_path, "--run", "raced", "--workers", 1
+    )
     assert done.status == 0, done.err
     with Store.open(tmp_path / "raced" / "search.sqlite", writable=False) as store:
         assert store.settings["race"]
-        out = {fate.individual for fate in store.generations.fates() if fate.reason.startswith("raced out after 1 of 2 seeds")}
+        out = {
+            fate.individual
+            for fate in store.generations.fates()
+            if fate.reason.startswith("raced out after 1 of 2 seeds")
+        }
         for identity in out:
             assert len(store.trials.of(store.individuals.get(identity).source_hash)) == 1
         for generation in store.generations.all():

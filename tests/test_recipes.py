@@ -78,12 +78,17 @@ def encoder(tmp_path_factory):
     """A small encoder with random weights: no label words, no prior."""
     folder, tokenizer = tmp_path_factory.mktemp("encoder"), AutoTokenizer.from_pretrained(WEIGHTS)
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)).save_pretrained(folder)
+    BertModel(
+        BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module", params=["decoder-head", "decoder-lora", "pairs-head", "encoder-head", "encoder-without-statements"])
+@pytest.fixture(
+    scope="module",
+    params=["decoder-head", "decoder-lora", "pairs-head", "encoder-head", "encoder-without-statements"],
+)
 def case(request):
     return request.param
 
@@ -170,7 +175,9 @@ def test_no_two_recipes_answer_alike(outcomes):
 
 
 def test_the_reference_is_what_the_contract_says():
-    assert reference.FILE.read_text(encoding="utf-8") == reference.reference(), "run python -m recipes.reference"
+    assert reference.FILE.read_text(encoding="utf-8") == reference.reference(), (
+        "run python -m recipes.reference"
+    )
 
 
 def test_a_reference_that_drifted_fails_the_check(tmp_path, monkeypatch):
@@ -193,7 +200,8 @@ def test_the_reference_explains_every_loss_and_every_public_name_of_a_task():
     text = reference.reference()
     task = contract.Task(
         None,
-        dict.fromkeys(("size", "seed", "has_prior", "templates", "student", "budget"), 0) | {"layers": (), "statements": ()},
+        dict.fromkeys(("size", "seed", "has_prior", "templates", "student", "budget"), 0)
+        | {"layers": (), "statements": ()},
         None,
     )
     for name in (name for name in dir(task) if not name.startswith("_")):

@@ -1,4 +1,6 @@
-"""The sealed split: not there for a search, opened once for a frozen short list, and every further look is called exploratory."""
+"""The sealed split: not there for a search, opened once for a frozen short list, and every further look is
+called exploratory.
+"""
 
 import json
 import os
@@ -28,8 +30,23 @@ from population.tables.integrity import SealedScore
 from recipes.directions import baseline_sources
 
 SIZES = (
-    "--islands", 2, "--generations", 1, "--children", 2, "--population", 2, "--seeds", 2, "--final-seeds", 2, "--audit-seeds", 2, "--workers", 1,
-)  # fmt: skip
+    "--islands",
+    2,
+    "--generations",
+    1,
+    "--children",
+    2,
+    "--population",
+    2,
+    "--seeds",
+    2,
+    "--final-seeds",
+    2,
+    "--audit-seeds",
+    2,
+    "--workers",
+    1,
+)
 SEALED_FILES = ("sealed.jsonl", "labels/sealed.npy", "labels/weak_sealed.npy")
 SEEDS = 2
 
@@ -45,7 +62,9 @@ def testbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(testbed):
-    """A search that ran to its end, audits and all, on a testbed whose sealed split was somewhere else meanwhile."""
+    """A search that ran to its end, audits and all, on a testbed whose sealed split was somewhere else
+    meanwhile.
+    """
     runs = testbed.parent / "runs"
     hidden = testbed.parent / "elsewhere"
     (hidden / "labels").mkdir(parents=True)
@@ -62,8 +81,18 @@ def searched(testbed):
 @pytest.fixture(scope="module")
 def reported(searched):
     """A report that was killed in the middle, and then carried through."""
-    command = [sys.executable, "-c", "from evo_aar.cli import main; main()", "report", "small", "--runs", str(searched)]
-    process = subprocess.Popen([*command, "--seeds", str(SEEDS), "--workers", "1"], stderr=subprocess.PIPE, start_new_session=True)
+    command = [
+        sys.executable,
+        "-c",
+        "from evo_aar.cli import main; main()",
+        "report",
+        "small",
+        "--runs",
+        str(searched),
+    ]
+    process = subprocess.Popen(
+        [*command, "--seeds", str(SEEDS), "--workers", "1"], stderr=subprocess.PIPE, start_new_session=True
+    )
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -102,7 +131,11 @@ def test_an_opening_that_was_killed_is_carried_through_and_counted_once(store, r
     assert all(seed // SPAN == 0 and seed >= SEALED for seed in opening.facts["seeds"])
     assert not set(opening.facts["seeds"]) & {trial.seed for trial in store.trials.all()}
     asked = [entry for entry in store.ledger.all() if entry.detail.get("split") == "sealed"]
-    assert len(asked) == len({entry.detail["trial"] for entry in asked}) == sum(score.status == OK for score in scores)
+    assert (
+        len(asked)
+        == len({entry.detail["trial"] for entry in asked})
+        == sum(score.status == OK for score in scores)
+    )
 
 
 def test_the_opening_is_on_the_ledger_before_any_of_its_scores(store):
@@ -128,7 +161,8 @@ def test_the_report_is_there_for_people_and_for_machines(reported, store):
     line = next(one for one in facts["lines"] if one["individual"] == best.id)
     assert line["pgr"]["seeds"] == SEEDS and line["exploratory"] is False
     assert line["over_vanilla"]["mean"] == pytest.approx(
-        line["pgr"]["mean"] - next(one for one in facts["lines"] if one["role"] == "baseline vanilla")["pgr"]["mean"]
+        line["pgr"]["mean"]
+        - next(one for one in facts["lines"] if one["role"] == "baseline vanilla")["pgr"]["mean"]
     )
     assert f"{line['pgr']['mean']:.3f} ± {line['pgr']['standard_error']:.3f}" in text and best.id in text
     assert facts["opening"]["shortlist_hash"] in text and "Exploratory" not in text
@@ -155,7 +189,17 @@ def test_a_second_opening_is_counted_and_all_of_it_is_exploratory(reported):
     with Store.open(folder / "search.sqlite", writable=False) as store:
         before = store.fingerprint()
     answer = evo_aar(
-        "report", "small", "--runs", folder.parent, "--again", "--individual", "g000-i0-c00", "--seeds", 2, "--workers", 1
+        "report",
+        "small",
+        "--runs",
+        folder.parent,
+        "--again",
+        "--individual",
+        "g000-i0-c00",
+        "--seeds",
+        2,
+        "--workers",
+        1,
     )
     assert answer.status == 0, answer
     assert "exploratory" in answer.out
@@ -167,7 +211,10 @@ def test_a_second_opening_is_counted_and_all_of_it_is_exploratory(reported):
     facts = json.loads((folder / "report" / "opening-2" / "report.json").read_text())
     assert all(line["exploratory"] for line in facts["lines"])
     text = (folder / "report" / "opening-2" / "report.md").read_text()
-    assert text.count("xploratory") >= 4 and "exploratory" in (folder / "report" / "opening-2" / "pgr.svg").read_text()
+    assert (
+        text.count("xploratory") >= 4
+        and "exploratory" in (folder / "report" / "opening-2" / "pgr.svg").read_text()
+    )
 
 
 # ---- without a trainer
@@ -175,7 +222,9 @@ def test_a_second_opening_is_counted_and_all_of_it_is_exploratory(reported):
 
 @pytest.fixture
 def born(tmp_path):
-    with Store.create(tmp_path / "search.sqlite", {"testbed": "mini/math"}, {"testbed_hash": "mini"}) as store:
+    with Store.create(
+        tmp_path / "search.sqlite", {"testbed": "mini/math"}, {"testbed_hash": "mini"}
+    ) as store:
         for child, source in enumerate(baseline_sources().values()):
             source = source.replace('"""', '"""Own: ', 1) + f"\nCHILD = {child}\n"
             store.individuals.add(an_individual(0, 0, child, source=source, source_hash=f"own{child}"))
@@ -223,7 +272,9 @@ def test_a_recipe_that_failed_on_a_seed_has_no_pgr_and_an_ensemble_both(born):
         )
     failed, ensemble, *_ = figures(born, opening).lines
     assert failed.pgr is None and "it broke" in failed.failure
-    assert ensemble.pgr.mean == pytest.approx(0.55) and ensemble.against_ensembles.mean == pytest.approx(0.55 * 0.2 / 0.3)
+    assert ensemble.pgr.mean == pytest.approx(0.55) and ensemble.against_ensembles.mean == pytest.approx(
+        0.55 * 0.2 / 0.3
+    )
     assert ensemble.over_vanilla.mean == pytest.approx(0)
 
 
@@ -257,5 +308,7 @@ def test_an_individual_is_audited_on_the_record_of_its_run(searched):
     with Store.open(searched / "small" / "search.sqlite", writable=False) as store:
         one = store.individuals.get("g000-i1-c00")
         assert len(store.audits.of(one.source_hash, store.facts["testbed_hash"])) == 8
-        assert any(entry.operator == "audit" and entry.kind == "grader_questions" for entry in store.ledger.all())
+        assert any(
+            entry.operator == "audit" and entry.kind == "grader_questions" for entry in store.ledger.all()
+        )
         assert store.generations.fates(kind="quarantined") == []

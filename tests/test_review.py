@@ -33,12 +33,25 @@ def opened(runs):
 
 
 def test_a_review_is_given_by_options_and_says_by_whom_and_when(runs):
-    answer = evo_aar("review", "small", "--runs", runs, "--verdict", "approve", "--remarks", "sound [idea]", "--reviewer", "Ada")
+    answer = evo_aar(
+        "review",
+        "small",
+        "--runs",
+        runs,
+        "--verdict",
+        "approve",
+        "--remarks",
+        "sound [idea]",
+        "--reviewer",
+        "Ada",
+    )
     assert answer.status == 0, answer
     with opened(runs) as store:
         reviewed = store.reviews.all()
         assert [one.individual for one in reviewed] == [one.id for one in finalists(store)]
-        assert {(one.reviewer, one.verdict, one.remarks) for one in reviewed} == {("Ada", "approve", "sound [idea]")}
+        assert {(one.reviewer, one.verdict, one.remarks) for one in reviewed} == {
+            ("Ada", "approve", "sound [idea]")
+        }
         assert all(one.at.startswith("20") for one in reviewed)
 
 
@@ -46,7 +59,18 @@ def test_the_walk_shows_idea_lineage_scores_and_audits(runs):
     with opened(runs) as store:
         one = crowned(store)
     answer = evo_aar(
-        "review", "small", "--runs", runs, "--individual", one.id, "--verdict", "doubt", "--remarks", "", "--reviewer", "Ada"
+        "review",
+        "small",
+        "--runs",
+        runs,
+        "--individual",
+        one.id,
+        "--verdict",
+        "doubt",
+        "--remarks",
+        "",
+        "--reviewer",
+        "Ada",
     )
     for told in (
         one.id,
@@ -67,7 +91,9 @@ def test_what_is_not_given_is_asked_for(runs, monkeypatch):
     with opened(runs) as store:
         one = crowned(store)
     asked = CliRunner().invoke(
-        app, ["review", "small", "--runs", str(runs), "--individual", one.id], input="Ada\nperhaps\nreject\nno\n"
+        app,
+        ["review", "small", "--runs", str(runs), "--individual", one.id],
+        input="Ada\nperhaps\nreject\nno\n",
     )
     assert asked.exit_code == 0, asked.output
     with opened(runs) as store:
@@ -94,7 +120,12 @@ def test_a_review_is_no_part_of_the_searchs_outcome(runs):
 
 def test_mistakes_get_one_line_and_leave_nothing(runs):
     assert "approve, doubt or reject" in evo_aar("review", "small", "--runs", runs, "--verdict", "fine").error
-    assert "g009" in evo_aar("review", "small", "--runs", runs, "--individual", "g009-i0-c00", "--verdict", "doubt").error
+    assert (
+        "g009"
+        in evo_aar(
+            "review", "small", "--runs", runs, "--individual", "g009-i0-c00", "--verdict", "doubt"
+        ).error
+    )
     with opened(runs) as store:
         assert store.reviews.all() == []
     with pytest.raises(PopulationError, match="reviewer"):

@@ -1,4 +1,6 @@
-"""The sandbox's parts and its probe: what level a machine has, what is refused without one, and that confinement is complete or loud."""
+"""The sandbox's parts and its probe: what level a machine has, what is refused without one, and that
+confinement is complete or loud.
+"""
 
 import json
 import os
@@ -18,15 +20,27 @@ from recipes import seccomp
 from recipes.fork_server import wipe
 
 ROOT = Path(__file__).parent.parent
-FOREIGN = '"""Mine."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels, epochs=0.21)\n'
+FOREIGN = (
+    '"""Mine."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
+    " epochs=0.21)\n"
+)
 
 
 def python(program: str, *, missing: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess:
     """`program` in a Python of its own, on a kernel that lacks something."""
     start = f"from refusals import without; without(*{missing!r})\n" if missing else ""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **options.pop("env", {})}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        **options.pop("env", {}),
+    }
     return subprocess.run(
-        [sys.executable, "-c", start + program], env=environment, capture_output=True, text=True, check=False, **options
+        [sys.executable, "-c", start + program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
     )
 
 
@@ -98,7 +112,7 @@ found = []
 service.run([Trial({FOREIGN!r}, seed) for seed in (0, 1)], lambda trial, conversation: found.append(conversation.outcome))
 print(service.processes.level, [one.ok for one in found])
 service.close()
-"""
+"""  # noqa: E501
     done = python(program, missing=("landlock",))
     assert done.stdout.split("\n")[0] == "C [True, True]", done.stderr
 
@@ -109,7 +123,9 @@ service.close()
 COMMAND = "import sys; from evo_aar.cli import main; sys.argv = ['evo-aar', *{words!r}]; main()"
 
 
-def command(*words: object, missing: tuple[str, ...] = ("landlock", "namespaces")) -> subprocess.CompletedProcess:
+def command(
+    *words: object, missing: tuple[str, ...] = ("landlock", "namespaces")
+) -> subprocess.CompletedProcess:
     return python(COMMAND.format(words=[str(word) for word in words]), missing=missing)
 
 
@@ -123,7 +139,16 @@ def test_without_a_sandbox_a_users_recipe_is_refused_with_the_way_out(tmp_path, 
 def test_unsandboxed_runs_it_and_marks_the_result(tmp_path, small, cache):
     (tmp_path / "mine.py").write_text(FOREIGN)
     done = command(
-        "evaluate", tmp_path / "mine.py", "--testbed", small, "--seeds", "1", "--workers", "1", "--json", "--unsandboxed"
+        "evaluate",
+        tmp_path / "mine.py",
+        "--testbed",
+        small,
+        "--seeds",
+        "1",
+        "--workers",
+        "1",
+        "--json",
+        "--unsandboxed",
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sandbox"] == "D"
@@ -153,7 +178,12 @@ def test_nothing_that_may_be_read_contains_labelled_data_or_the_engine():
     import recipes.seeds
 
     forbidden = [Path(module.__file__).parent for module in (sklearn, evaluator)]
-    forbidden += [Path(recipes.seeds.__path__[0]), Path.home(), Path("/etc/passwd"), Path(os.path.dirname(sys.executable)) / "pip"]
+    forbidden += [
+        Path(recipes.seeds.__path__[0]),
+        Path.home(),
+        Path("/etc/passwd"),
+        Path(os.path.dirname(sys.executable)) / "pip",
+    ]
     readable = [Path(os.path.realpath(path)) for path in allowed().readable]
     for path in forbidden:
         real = Path(os.path.realpath(path))
@@ -169,7 +199,10 @@ def test_an_import_that_a_recipe_makes_late_finds_its_package():
 def test_the_order_of_a_recipes_sets_is_the_same_each_time():
     said = {
         subprocess.run(
-            [sys.executable, *ISOLATED, "-c", "print(hash('a'))"], env=CLEAN_ENVIRONMENT, capture_output=True, check=True
+            [sys.executable, *ISOLATED, "-c", "print(hash('a'))"],
+            env=CLEAN_ENVIRONMENT,
+            capture_output=True,
+            check=True,
         ).stdout
         for _ in range(3)
     }
@@ -193,13 +226,16 @@ from recipes.confinement import Confinement, ConfinementError
 confinement = Confinement(True, True, tuple(filter(os.path.exists, ("/usr", "/lib", sys.base_prefix, sys.prefix, "/proc/cpuinfo"))))
 confinement.prepare()
 scratch = tempfile.mkdtemp()
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.usefixtures("everything")
 def test_a_process_with_a_second_thread_refuses_to_be_confined():
     """Landlock and seccomp hold for the thread that asks: the other one would stay free."""
-    done = python(CONFINE + "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\nconfinement.confine(scratch)")
+    done = python(
+        CONFINE
+        + "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\nconfinement.confine(scratch)"
+    )
     assert "second thread" in done.stderr
 
 
@@ -207,7 +243,8 @@ def test_a_process_with_a_second_thread_refuses_to_be_confined():
 def test_an_event_loop_can_only_be_made_before_the_confinement():
     made = python(
         CONFINE
-        + "loop = asyncio.new_event_loop()\nconfinement.confine(scratch)\nprint(loop.run_until_complete(asyncio.sleep(0, 7)))"
+        + "loop = asyncio.new_event_loop()\nconfinement.confine(scratch)\n"
+        + "print(loop.run_until_complete(asyncio.sleep(0, 7)))"
     )
     late = python(CONFINE + "confinement.confine(scratch)\nloop = asyncio.new_event_loop()")
     assert made.stdout == "7\n", made.stderr
@@ -218,7 +255,8 @@ def test_an_event_loop_can_only_be_made_before_the_confinement():
 @pytest.mark.usefixtures("everything")
 def test_a_confinement_that_does_not_come_about_is_an_error_and_never_silence(missing):
     done = python(
-        CONFINE.replace("confinement.prepare()\n", "") + "confinement.confine(scratch)\nprint('went on')", missing=(missing,)
+        CONFINE.replace("confinement.prepare()\n", "") + "confinement.confine(scratch)\nprint('went on')",
+        missing=(missing,),
     )
     assert "ConfinementError" in done.stderr and "went on" not in done.stdout
 

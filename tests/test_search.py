@@ -1,4 +1,6 @@
-"""The search as its users run it: the same outcome whatever the workers, kills and resumes; stops that lose nothing."""
+"""The search as its users run it: the same outcome whatever the workers, kills and resumes; stops that lose
+nothing.
+"""
 
 import os
 import shutil
@@ -64,7 +66,9 @@ def test_two_workers_give_the_population_that_one_gives(runs, straight):
 
 
 def test_another_seed_gives_another_population(runs, straight):
-    done = evo_aar("evolve", *SMALL, "--generations", "1", "--runs", str(runs), "--run", "other", "--seed", "1")
+    done = evo_aar(
+        "evolve", *SMALL, "--generations", "1", "--runs", str(runs), "--run", "other", "--seed", "1"
+    )
     assert done.returncode == 0, done.stderr
     with (
         Store.open(runs / "other" / "search.sqlite", writable=False) as store,
@@ -74,7 +78,9 @@ def test_another_seed_gives_another_population(runs, straight):
 
 
 def test_a_search_that_is_killed_again_and_again_ends_as_one_that_was_not(runs, straight):
-    """kill -9 of the whole process group as soon as some trials are on record, three times, then to the end."""
+    """kill -9 of the whole process group as soon as some trials are on record, three times,
+    then to the end.
+    """
     arguments = ["evolve", *SMALL, "--runs", str(runs), "--run", "killed", "--workers", "2"]
     path = runs / "killed" / "search.sqlite"
     seen = 0

@@ -1,4 +1,6 @@
-"""The evaluator's service with real recipe processes: what recipes may do works, and what they may not ends them with a reason."""
+"""The evaluator's service with real recipe processes: what recipes may do works, and what they may not ends
+them with a reason.
+"""
 
 import os
 import signal
@@ -56,10 +58,14 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
         pytest.param("async def recipe(task)\n    pass\n", "syntax", "line 4", id="does not parse"),
         pytest.param("x = 1\n", "exception", "recipe", id="has no recipe"),
         pytest.param(
-            "async def recipe(task):\n    return np.zeros((task.size, 2))\n", "contract", "ndarray", id="returns predictions"
+            "async def recipe(task):\n    return np.zeros((task.size, 2))\n",
+            "contract",
+            "ndarray",
+            id="returns predictions",
         ),
         pytest.param(
-            "async def recipe(task):\n    return await task.finetune(task.weak_labels[:1], rows=[task.size])\n",
+            "async def recipe(task):\n    return await task.finetune(task.weak_labels[:1],"
+            " rows=[task.size])\n",
             "invalid_request",
             "between 0 and",
             id="rows out of range",
@@ -83,7 +89,8 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
             id="unknown loss",
         ),
         pytest.param(
-            "async def recipe(task):\n    return await task.finetune(task.weak_labels, optimiser='mystery', learning_rate=1.0)\n",
+            "async def recipe(task):\n    return await task.finetune(task.weak_labels, optimiser='mystery',"
+            " learning_rate=1.0)\n",
             "invalid_request",
             "adagrad",
             id="unknown optimiser",
@@ -106,21 +113,46 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
             "tokens",
             id="over budget",
         ),
-        pytest.param("async def recipe(task):\n    while True: pass\n", "cpu_time", "3 s", id="loops for ever"),
-        pytest.param("async def recipe(task):\n    x = np.ones((1 << 30,))\n", "memory", "memory", id="takes all memory"),
-        pytest.param("async def recipe(task):\n    await asyncio.Event().wait()\n", "deadlock", "waits", id="waits for nothing"),
-        pytest.param("async def recipe(task):\n    await asyncio.sleep(1)\n", "deadlock", "timer", id="sleeps"),
-        pytest.param("async def recipe(task):\n    raise SystemExit(0)\n", "exception", "SystemExit", id="exits"),
-        pytest.param("import os\nasync def recipe(task):\n    os._exit(0)\n", "crashed", "status 0", id="exits at once"),
-        pytest.param("import os\nasync def recipe(task):\n    os.kill(os.getpid(), 9)\n", "killed", "SIGKILL", id="kills itself"),
         pytest.param(
-            "async def recipe(task):\n    return await task.finetune(task.weak_labels, learning_rate=10, loss=lambda b: b.logits * 1e38)\n",
+            "async def recipe(task):\n    while True: pass\n", "cpu_time", "3 s", id="loops for ever"
+        ),
+        pytest.param(
+            "async def recipe(task):\n    x = np.ones((1 << 30,))\n",
+            "memory",
+            "memory",
+            id="takes all memory",
+        ),
+        pytest.param(
+            "async def recipe(task):\n    await asyncio.Event().wait()\n",
+            "deadlock",
+            "waits",
+            id="waits for nothing",
+        ),
+        pytest.param(
+            "async def recipe(task):\n    await asyncio.sleep(1)\n", "deadlock", "timer", id="sleeps"
+        ),
+        pytest.param(
+            "async def recipe(task):\n    raise SystemExit(0)\n", "exception", "SystemExit", id="exits"
+        ),
+        pytest.param(
+            "import os\nasync def recipe(task):\n    os._exit(0)\n", "crashed", "status 0", id="exits at once"
+        ),
+        pytest.param(
+            "import os\nasync def recipe(task):\n    os.kill(os.getpid(), 9)\n",
+            "killed",
+            "SIGKILL",
+            id="kills itself",
+        ),
+        pytest.param(
+            "async def recipe(task):\n    return await task.finetune(task.weak_labels, learning_rate=10,"
+            " loss=lambda b: b.logits * 1e38)\n",
             "invalid_request",
             "NaN or inf",
             id="a loss that overflows",
         ),
         pytest.param(
-            f"async def recipe(task):\n    return await task.finetune(task.weak_labels, {QUICK}, loss=lambda b: b.logits[:1])\n",
+            f"async def recipe(task):\n    return await task.finetune(task.weak_labels, {QUICK}, loss=lambda"
+            " b: b.logits[:1])\n",
             "invalid_request",
             "gradient",
             id="a loss of the wrong shape",
@@ -132,16 +164,23 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
             id="forges a student",
         ),
         pytest.param(
-            "async def recipe(task):\n    task._channel._connection._socket.sendall(b'x' * 100)\n    await asyncio.Event().wait()\n",
+            "async def recipe(task):\n    task._channel._connection._socket.sendall(b'x' * 100)\n    await"
+            " asyncio.Event().wait()\n",
             "protocol",
             "not a frame",
             id="speaks another protocol",
         ),
         pytest.param(
-            "async def recipe(task):\n    return task.ensemble([])\n", "invalid_request", "1 to 8", id="an empty ensemble"
+            "async def recipe(task):\n    return task.ensemble([])\n",
+            "invalid_request",
+            "1 to 8",
+            id="an empty ensemble",
         ),
         pytest.param(
-            "async def recipe(task):\n    return task.linear([-1], [1.0])\n", "invalid_request", "weight", id="a short direction"
+            "async def recipe(task):\n    return task.linear([-1], [1.0])\n",
+            "invalid_request",
+            "weight",
+            id="a short direction",
         ),
     ],
 )
@@ -193,7 +232,7 @@ async def recipe(task):
         student = await s.student()
     assert np.allclose(await task.predict(student), await task.predict(again), atol=1e-6)
     return task.ensemble([first, second, line, student], [1, 2, 3, 4])
-"""
+"""  # noqa: E501
     found = outcome(service, body)
     assert found.ok, found.message
     assert found.members == 4
@@ -214,7 +253,9 @@ async def recipe(task):
 
 
 def test_the_course_of_a_recipe_does_not_depend_on_which_training_ends_first(service):
-    """Chains of unequal length side by side, alone and among neighbours: the same numbers, the same call order."""
+    """Chains of unequal length side by side, alone and among neighbours: the same numbers, the same call
+    order.
+    """
     body = """
 async def chain(task, epochs):
     total = 0.0
@@ -240,7 +281,10 @@ def test_trials_differ_by_seed_and_agree_with_themselves(service):
 
 
 def test_a_low_fidelity_trial_sees_a_part_of_the_pool_and_is_scored_in_full(service):
-    body = "async def recipe(task):\n    assert task.size == 600\n    assert (await task.hidden(-1)).shape[0] == 600\n    return await task.finetune(task.weak_labels, epochs=1)\n"
+    body = (
+        "async def recipe(task):\n    assert task.size == 600\n    assert (await task.hidden(-1)).shape[0] =="
+        " 600\n    return await task.finetune(task.weak_labels, epochs=1)\n"
+    )
     found = outcome(service, body, fidelity=0.2)
     assert found.ok, found.message
     assert len(found.pool) == service.trainer.testbed.sizes["train"]
@@ -364,7 +408,9 @@ def test_the_fork_server_ends_with_the_one_that_started_it(math_testbed, cache):
 
 
 def test_the_history_of_trainings_is_in_call_order_and_holds_what_the_recipe_knows_of(service):
-    """Which of two trainings ends first, and whether a third had ended when the recipe did, is a matter of timing."""
+    """Which of two trainings ends first, and whether a third had ended when the recipe did, is a matter of
+    timing.
+    """
     body = """
 async def recipe(task):
     long, short = task.finetune(task.weak_labels, epochs=3), task.finetune(task.weak_labels[:8], rows=range(8), epochs=1)
@@ -372,7 +418,7 @@ async def recipe(task):
     late = asyncio.ensure_future(task.finetune(task.weak_labels, epochs=0.1))
     await asyncio.sleep(0)
     %s
-"""
+"""  # noqa: E501
     for end in ("return students[0]", "raise RuntimeError"):
         found = outcome(service, body % end)
         assert [training["request"] for training in found.history] == [1, 2], found.message

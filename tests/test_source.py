@@ -171,7 +171,12 @@ def test_the_normal_form_is_code_of_the_same_meaning_and_its_own_normal_form(sou
         tree = ast.parse(text)
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(body[0].value, ast.Constant)
+            ):
                 del body[0]
         return ast.dump(tree)
 

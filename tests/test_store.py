@@ -4,7 +4,16 @@ import math
 import sqlite3
 
 import pytest
-from store_examples import TURN, a_failure, a_pool, a_trial, an_individual, generation_zero, reopened, with_two
+from store_examples import (
+    TURN,
+    a_failure,
+    a_pool,
+    a_trial,
+    an_individual,
+    generation_zero,
+    reopened,
+    with_two,
+)
 
 from population.errors import PopulationError, StoreConflict, StoreError
 from population.island import Island
@@ -25,7 +34,9 @@ def store(tmp_path):
 
 
 def test_settings_and_facts_are_kept(tmp_path):
-    with Store.create(tmp_path / "new folder" / "ä #?%.sqlite", {"b": (1, 2), "a": None}, {"version": "0.1"}) as store:
+    with Store.create(
+        tmp_path / "new folder" / "ä #?%.sqlite", {"b": (1, 2), "a": None}, {"version": "0.1"}
+    ) as store:
         pass
     with Store.open(store.path, writable=False) as reader:
         assert reader.settings == {"a": None, "b": [1, 2]}
@@ -64,7 +75,16 @@ def test_a_closed_store_says_so(store):
 
 def test_an_individual_comes_back_as_it_was_born(store):
     first = an_individual(detail={"model": "none", "loss": math.pi})
-    child = an_individual(1, 1, 2, parents=(first.id,), source="ä\x00\n", idea="Trust less.", operator="mutation", source_hash="c")
+    child = an_individual(
+        1,
+        1,
+        2,
+        parents=(first.id,),
+        source="ä\x00\n",
+        idea="Trust less.",
+        operator="mutation",
+        source_hash="c",
+    )
     assert store.individuals.add(first) and store.individuals.add(child)
     assert not store.individuals.add(child)
     store = reopened(store)
@@ -72,7 +92,11 @@ def test_an_individual_comes_back_as_it_was_born(store):
     assert store.individuals.all() == [first, child]
     assert store.individuals.all(generation=1) == store.individuals.all(island=1) == [child]
     assert store.individuals.all(generation=1, island=0) == []
-    assert (len(store.individuals), child.id in store.individuals, "g009-i0-c00" in store.individuals) == (2, True, False)
+    assert (len(store.individuals), child.id in store.individuals, "g009-i0-c00" in store.individuals) == (
+        2,
+        True,
+        False,
+    )
 
 
 def test_an_id_belongs_to_one_individual(store):
@@ -96,7 +120,11 @@ def test_an_unknown_individual_is_named(store):
 def test_the_original_of_a_source_is_the_first_in_order_of_birth_whoever_was_stored_first(store):
     for place in ((1, 1, 0), (1, 0, 1), (1, 0, 0), (0, 1, 0)):
         store.individuals.add(an_individual(*place, source_hash="late" if place[0] else "early"))
-    assert [each.id for each in store.individuals.of_source("late")] == ["g001-i0-c00", "g001-i0-c01", "g001-i1-c00"]
+    assert [each.id for each in store.individuals.of_source("late")] == [
+        "g001-i0-c00",
+        "g001-i0-c01",
+        "g001-i1-c00",
+    ]
     assert store.individuals.source_hashes() == {"early": "g000-i1-c00", "late": "g001-i0-c00"}
     assert store.individuals.source_hashes(before=1) == {"early": "g000-i1-c00"}
 
@@ -105,7 +133,9 @@ def test_the_original_of_a_source_is_the_first_in_order_of_birth_whoever_was_sto
 
 
 def test_a_trial_comes_back_as_it_was_recorded(store):
-    good = a_trial(3, -0.25, pool=a_pool(), history=[{"step": 1, "loss": math.nan}], tokens=10, seconds=1.5, fidelity=0.1)
+    good = a_trial(
+        3, -0.25, pool=a_pool(), history=[{"step": 1, "loss": math.nan}], tokens=10, seconds=1.5, fidelity=0.1
+    )
     bad = a_failure(3, message="line 3\ud800\x00")
     assert store.trials.record(good) and store.trials.record(bad)
     store = reopened(store)
@@ -124,7 +154,9 @@ def test_a_trial_recorded_twice_is_one_trial_and_keeps_its_first_time(store):
     assert [trial.seconds for trial in store.trials.all()] == [1.0]
 
 
-@pytest.mark.parametrize("other", [a_trial(pgr=0.6), a_failure(), a_trial(tokens=1), a_trial(pool=a_pool()), a_trial(history=[{}])])
+@pytest.mark.parametrize(
+    "other", [a_trial(pgr=0.6), a_failure(), a_trial(tokens=1), a_trial(pool=a_pool()), a_trial(history=[{}])]
+)
 def test_a_trial_has_one_outcome(store, other):
     store.trials.record(a_trial())
     with pytest.raises(StoreConflict, match="trial of 5eed on mini, seed 0, fidelity 1 is on record"):
@@ -143,7 +175,8 @@ def test_the_file_itself_refuses_a_score_for_a_failure(store):
         with sqlite3.connect(store.path) as other, pytest.raises(sqlite3.IntegrityError, match="CHECK"):
             values = f"9, '{status}', {reason}, {accuracy}, {pgr}"
             other.execute(
-                f"INSERT INTO trials (seed, status, reason, accuracy, pgr, {columns}) SELECT {values}, {columns} FROM trials"
+                f"INSERT INTO trials (seed, status, reason, accuracy, pgr, {columns}) SELECT {values},"
+                f" {columns} FROM trials"
             )
 
 
@@ -178,7 +211,11 @@ def test_a_generation_that_names_a_stranger_leaves_nothing(store):
     for commit in strangers:
         with pytest.raises(StoreError, match=r"g000-i9-c00.*was never born"):
             commit()
-        assert (store.generations.last(), store.generations.fates(), store.generations.migrations()) == (None, [], [])
+        assert (store.generations.last(), store.generations.fates(), store.generations.migrations()) == (
+            None,
+            [],
+            [],
+        )
 
 
 def test_generations_follow_one_another(store):
@@ -233,7 +270,9 @@ def test_a_reply_is_paid_for_once(store):
 
 def test_a_reply_to_another_request_is_not_used(store):
     store.replies.record(TURN, "a" * 32, "yes")
-    with pytest.raises(StoreConflict, match="reply to mutation for g001-i0-c00, attempt 0, turn 0, answers another request"):
+    with pytest.raises(
+        StoreConflict, match="reply to mutation for g001-i0-c00, attempt 0, turn 0, answers another request"
+    ):
         store.replies.get(TURN, "b" * 32)
     for request, reply in (("b" * 32, "yes"), ("a" * 32, "no")):
         with pytest.raises(StoreConflict):
@@ -249,7 +288,15 @@ def test_equal_requests_have_equal_hashes_and_others_do_not():
 
 
 def test_the_ledger_adds_up(store):
-    store.ledger.add("usd", 0.25, individual="g001-i0-c00", island=0, generation=1, operator="mutation", detail={"model": "m"})
+    store.ledger.add(
+        "usd",
+        0.25,
+        individual="g001-i0-c00",
+        island=0,
+        generation=1,
+        operator="mutation",
+        detail={"model": "m"},
+    )
     store.ledger.add("usd", 0.5, island=1, generation=1, operator="crossover")
     store.ledger.add("usd", 0.5, island=1, generation=1, operator="crossover")
     store.ledger.add("grader_questions", 1)
@@ -263,7 +310,9 @@ def test_the_ledger_adds_up(store):
     assert store.ledger.all()[0] == Entry("usd", 0.25, "g001-i0-c00", 0, 1, "mutation", {"model": "m"})
 
 
-@pytest.mark.parametrize(("kind", "amount"), [("euros", 1), ("usd", -1), ("usd", math.nan), ("usd", math.inf)])
+@pytest.mark.parametrize(
+    ("kind", "amount"), [("euros", 1), ("usd", -1), ("usd", math.nan), ("usd", math.inf)]
+)
 def test_a_senseless_expense_is_refused(store, kind, amount):
     with pytest.raises(PopulationError):
         store.ledger.add(kind, amount)

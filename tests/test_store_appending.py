@@ -53,7 +53,8 @@ def test_a_reader_that_takes_its_time_does_not_hold_up_the_writer(store):
 
 
 def test_every_transaction_is_synced_to_the_disk(store):
-    full = 2  # not a behaviour that a test can see without cutting the power: the promise of SQLite's that we rely on
+    # not a behaviour that a test can see without cutting the power: the promise of SQLite's that we rely on
+    full = 2
     assert store._database.query("PRAGMA synchronous")[0][0] == full
     with reopened(store) as again:
         assert again._database.query("PRAGMA synchronous")[0][0] == full
@@ -91,7 +92,9 @@ def test_threads_take_turns(store):
 
 
 def filled(store):
-    with_two(store).generations.commit(generation_zero(), [Fate("g000-i0-c00", 0, 0, "elite")], [Migration(0, "g000-i0-c00", 0, 1)])
+    with_two(store).generations.commit(
+        generation_zero(), [Fate("g000-i0-c00", 0, 0, "elite")], [Migration(0, "g000-i0-c00", 0, 1)]
+    )
     store.trials.record(a_trial())
     store.correctness.record(a_trial(), [True, False])
     store.replies.record(TURN, "a" * 32, "yes")
@@ -122,17 +125,24 @@ def test_no_table_lets_anything_be_changed_or_deleted_by_whomever(store, table):
                 other.execute(statement)
         key = schema.TABLES[table].key
         if key:  # a row of its own number, but of another's key
-            columns = [row[1] for row in other.execute(f"PRAGMA table_info({table})") if row[1] not in ("seq", "at")]
+            columns = [
+                row[1] for row in other.execute(f"PRAGMA table_info({table})") if row[1] not in ("seq", "at")
+            ]
             names = ", ".join(columns)
             with pytest.raises(sqlite3.IntegrityError, match=f"append-only: {table} has this row"):
-                other.execute(f"REPLACE INTO {table} (at, {names}) SELECT 'never', {names} FROM {table} LIMIT 1")
+                other.execute(
+                    f"REPLACE INTO {table} (at, {names}) SELECT 'never', {names} FROM {table} LIMIT 1"
+                )
         assert other.execute(f"SELECT * FROM {table}").fetchall() == before
     finally:
         other.close()
 
 
 def test_a_reader_appends_nothing(store):
-    with Store.open(store.path, writable=False) as reader, pytest.raises(StoreError, match="open for reading alone"):
+    with (
+        Store.open(store.path, writable=False) as reader,
+        pytest.raises(StoreError, match="open for reading alone"),
+    ):
         reader.ledger.add("usd", 1)
 
 
@@ -149,5 +159,8 @@ def test_every_row_is_guarded_by_a_checksum(store):
     other.execute(trigger)
     other.commit()
     other.close()
-    with Store.open(store.path) as opened, pytest.raises(StoreError, match=r"table trials, row 1: the file is damaged"):
+    with (
+        Store.open(store.path) as opened,
+        pytest.raises(StoreError, match=r"table trials, row 1: the file is damaged"),
+    ):
         opened.trials.all()

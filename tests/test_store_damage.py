@@ -19,7 +19,10 @@ def test_a_store_of_another_version_is_refused_with_both_versions_and_the_remedy
     monkeypatch.undo()
     for writable in (True, False):
         with pytest.raises(
-            StoreError, match=rf"has store format {schema.FORMAT + 1}; this version reads {schema.FORMAT}\. Install .*9\.9"
+            StoreError,
+            match=(
+                rf"has store format {schema.FORMAT + 1}; this version reads {schema.FORMAT}\. Install .*9\.9"
+            ),
         ):
             Store.open(tmp_path / "s", writable)
 
@@ -50,7 +53,9 @@ class Sound:
     def __init__(self, folder):
         with Store.create(folder / "sound", {"seed": 7}) as store:
             for child in range(20):
-                store.individuals.add(an_individual(child=child, source=f"# {child}\n" * 40, source_hash=str(child)))
+                store.individuals.add(
+                    an_individual(child=child, source=f"# {child}\n" * 40, source_hash=str(child))
+                )
                 store.trials.record(a_trial(child, pool=a_pool(200, child)))
             self.fingerprint = store.fingerprint()
         self.content = store.path.read_bytes()
@@ -80,12 +85,16 @@ def read_whole(path):
 def test_an_index_that_has_lost_a_trial_is_found_when_a_writer_opens_the_store(sound):
     """Every row is sound, but a look-up would miss one: a resumed search would run that trial again."""
     connection = sqlite3.connect(f"file:{sound.path.with_name('sound')}?mode=ro", uri=True)
-    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_trials_1'").fetchone()
+    (page,) = connection.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_trials_1'"
+    ).fetchone()
     connection.close()
     start = (page - 1) * 4096
     index = sound.content[start : start + 4096]
     assert b"5eed" in index
-    sound.path.write_bytes(sound.content[:start] + index.replace(b"5eed", b"5eex", 1) + sound.content[start + 4096 :])
+    sound.path.write_bytes(
+        sound.content[:start] + index.replace(b"5eed", b"5eex", 1) + sound.content[start + 4096 :]
+    )
     with pytest.raises(StoreError, match=r"is damaged \(.*sqlite_autoindex_trials_1"):
         read_whole(sound.path)
 

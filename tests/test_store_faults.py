@@ -48,7 +48,9 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_a_store_that_goes_on(path)
         acknowledged = max([acknowledged, *(int(line) for line in rest.split("\n")[:-1])])
         with Store.open(path, writable=False) as reader:
             count = len(reader.trials)
-            assert acknowledged < count <= acknowledged + 2, "all that was acknowledged, and at most the one in flight"
+            assert acknowledged < count <= acknowledged + 2, (
+                "all that was acknowledged, and at most the one in flight"
+            )
             assert reader.trials.all() == [a_trial(seed, pool=a_pool(2000, seed)) for seed in range(count)]
             assert reader.ledger.total("grader_questions") == count, "a trial and its expense, or neither"
     with Store.open(path) as store:
@@ -86,7 +88,9 @@ def test_two_writers_are_one_clear_error(path):
     try:
         writer.stdout.readline()
         for attempt in (lambda: Store.open(path), lambda: Store.create(path, {})):
-            with pytest.raises(StoreInUse, match=rf"search\.sqlite is in use by process {writer.pid}\. Wait for it to end"):
+            with pytest.raises(
+                StoreInUse, match=rf"search\.sqlite is in use by process {writer.pid}\. Wait for it to end"
+            ):
                 attempt()
         with Store.open(path, writable=False) as reader:
             seen = len(reader.trials)
@@ -198,7 +202,11 @@ store.close()
 def check_out_of_room(out, error):
     message, still, counts = out.splitlines()[:3]
     assert error == ""
-    assert "search.sqlite could not be written to" in message and "the disk is full" in message and "resume" in message
+    assert (
+        "search.sqlite could not be written to" in message
+        and "the disk is full" in message
+        and "resume" in message
+    )
     assert still == "still"
     acknowledged, count = map(int, counts.split())
     assert 0 < acknowledged == count
@@ -250,7 +258,9 @@ exec "$3" -c "$4" "$1/search.sqlite" "$1/ballast"
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in ("/proc", tmp_path / "file"):
-        with pytest.raises(StoreError, match=r"search\.sqlite cannot be locked for writing .*Choose a folder"):
+        with pytest.raises(
+            StoreError, match=r"search\.sqlite cannot be locked for writing .*Choose a folder"
+        ):
             Store.create(f"{folder}/search.sqlite", {})
 
 

@@ -88,7 +88,8 @@ def test_the_search_finds_word_forms_in_title_and_text_and_ranks_the_better_matc
 
 
 @pytest.mark.parametrize(
-    "words", ["", "   ", '"', "NOT", "K-fold AND (", "title:", "__", "*", "^a", "a" * 100_000, "fold " * 5_000]
+    "words",
+    ["", "   ", '"', "NOT", "K-fold AND (", "title:", "__", "*", "^a", "a" * 100_000, "fold " * 5_000],
 )
 def test_any_text_can_be_searched_for(store, words):
     store.forum.post(finding("K-fold works; NOT without title", title="_"))
@@ -109,13 +110,19 @@ def test_a_reader_finds_what_a_writer_has_just_posted(store):
         assert texts(reader.forum.search("news")) == ["news"]
 
 
-WORDS = st.lists(st.sampled_from(["soft", "hard", "label", "loss", "layer", "seed"]), min_size=1, max_size=6).map(" ".join)
-POSTS = st.lists(st.builds(finding, WORDS, generation=st.integers(0, 2), island=st.integers(0, 2)), max_size=12)
+WORDS = st.lists(
+    st.sampled_from(["soft", "hard", "label", "loss", "layer", "seed"]), min_size=1, max_size=6
+).map(" ".join)
+POSTS = st.lists(
+    st.builds(finding, WORDS, generation=st.integers(0, 2), island=st.integers(0, 2)), max_size=12
+)
 
 
 @settings(max_examples=25, deadline=None)
 @given(posts=POSTS, later=POSTS, query=WORDS, random=st.randoms(use_true_random=False))
-def test_a_search_in_a_snapshot_reads_the_same_whatever_was_posted_later_or_in_which_order(folder, posts, later, query, random):
+def test_a_search_in_a_snapshot_reads_the_same_whatever_was_posted_later_or_in_which_order(
+    folder, posts, later, query, random
+):
     """Also the ranking: BM25 must not weigh words by findings that the snapshot does not hold."""
 
     def answers(name, events):
@@ -129,7 +136,9 @@ def test_a_search_in_a_snapshot_reads_the_same_whatever_was_posted_later_or_in_w
 
     # One author's postings keep their order; authors' interleaving is what timing decides.
     shuffled = (
-        sorted(posts, key=lambda each: (random.random(), each.author)) if len({p.author for p in posts}) == len(posts) else posts
+        sorted(posts, key=lambda each: (random.random(), each.author))
+        if len({p.author for p in posts}) == len(posts)
+        else posts
     )
     later = [finding(each.text, 2 + each.generation, each.island, child=9) for each in later]
     assert answers("a", posts) == answers("b", [*later, *shuffled])

@@ -36,7 +36,13 @@ TRIALS = st.builds(
     seconds=st.floats(0, 9),
     history=st.lists(st.dictionaries(TEXT, st.floats()), max_size=2),
     pool=st.none() | st.builds(a_pool, seed=SMALL),
-) | st.builds(a_failure, SMALL, st.sampled_from(["timeout", "crash"]), source_hash=st.sampled_from("ab"), message=st.none() | TEXT)
+) | st.builds(
+    a_failure,
+    SMALL,
+    st.sampled_from(["timeout", "crash"]),
+    source_hash=st.sampled_from("ab"),
+    message=st.none() | TEXT,
+)
 TURNS = st.builds(Turn, st.sampled_from(["g001-i0-c00", "g001-i0-c01"]), st.just("mutation"), SMALL, SMALL)
 
 
@@ -68,17 +74,30 @@ class History(RuleBasedStateMachine):
                 act()
 
     @rule(
-        generation=SMALL, island=SMALL, child=SMALL, source=TEXT, detail=st.dictionaries(TEXT, JSON, max_size=2), pick=st.randoms()
+        generation=SMALL,
+        island=SMALL,
+        child=SMALL,
+        source=TEXT,
+        detail=st.dictionaries(TEXT, JSON, max_size=2),
+        pick=st.randoms(),
     )
     def bear(self, generation, island, child, source, detail, pick):
-        elders = sorted(identity for identity, each in self.individuals.items() if each.generation < generation)
+        elders = sorted(
+            identity for identity, each in self.individuals.items() if each.generation < generation
+        )
         parents = tuple(pick.sample(elders, min(len(elders), 2)))
-        individual = an_individual(generation, island, child, source=source, source_hash=source[:1], detail=detail, parents=parents)
+        individual = an_individual(
+            generation, island, child, source=source, source_hash=source[:1], detail=detail, parents=parents
+        )
         known = self.individuals.get(individual.id)
         if known is not None and repr(known) == repr(individual):
-            assert not self.store.individuals.add(individual)  # NaN in the detail: equal as text, though not as a number
+            assert not self.store.individuals.add(
+                individual
+            )  # NaN in the detail: equal as text, though not as a number
         else:
-            self.put(self.individuals, individual.id, individual, lambda: self.store.individuals.add(individual))
+            self.put(
+                self.individuals, individual.id, individual, lambda: self.store.individuals.add(individual)
+            )
 
     @rule(trial=TRIALS)
     def try_out(self, trial):
@@ -90,7 +109,9 @@ class History(RuleBasedStateMachine):
 
     @rule(turn=TURNS, request=st.sampled_from("rs"), reply=st.dictionaries(TEXT, TEXT, max_size=1))
     def answer(self, turn, request, reply):
-        self.put(self.replies, turn, (request, reply), lambda: self.store.replies.record(turn, request, reply))
+        self.put(
+            self.replies, turn, (request, reply), lambda: self.store.replies.record(turn, request, reply)
+        )
 
     @rule(kind=st.sampled_from(LEDGER_KINDS), amount=st.floats(0, 100), island=SMALL | st.none())
     def spend(self, kind, amount, island):

@@ -9,12 +9,27 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from small_models import SIZES, save
-from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, T5Config, T5Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5Model,
+)
 
 from evaluator.errors import EvaluatorError
 from evaluator.strong import StrongModel, describe
 
-TEXTS = ["the film was good", "the film was not very good and very dull and long Answer:", "good", "", "bad and short Answer:"]
+TEXTS = [
+    "the film was good",
+    "the film was not very good and very dull and long Answer:",
+    "good",
+    "",
+    "bad and short Answer:",
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +37,11 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("strong")
     return {
         "llama": save(LlamaForCausalLM, LlamaConfig(**SIZES, max_position_embeddings=64), root / "llama"),
-        "gpt2": save(GPT2LMHeadModel, GPT2Config(vocab_size=40, n_embd=24, n_layer=3, n_head=2, n_positions=64), root / "gpt2"),
+        "gpt2": save(
+            GPT2LMHeadModel,
+            GPT2Config(vocab_size=40, n_embd=24, n_layer=3, n_head=2, n_positions=64),
+            root / "gpt2",
+        ),
         "bert": save(BertModel, BertConfig(**SIZES, max_position_embeddings=64), root / "bert"),
     }
 
@@ -36,7 +55,9 @@ def reference(strong, text):
     """All layers of one text alone, no padding and no mask: [depth + 1, tokens, d]."""
     tokens = torch.from_numpy(strong.encode([text])[0])[None]
     with torch.no_grad():
-        return torch.stack(strong.model(input_ids=tokens, output_hidden_states=True).hidden_states)[:, 0].numpy()
+        return torch.stack(strong.model(input_ids=tokens, output_hidden_states=True).hidden_states)[
+            :, 0
+        ].numpy()
 
 
 def test_a_text_reads_the_same_alone_and_in_any_batch(folder):
@@ -82,7 +103,9 @@ def test_the_margin_is_the_next_token_logit_of_class_1_minus_class_0(folders, na
 def test_states_and_margins_come_from_one_reading(folders):
     strong = StrongModel.load(folders["llama"], batch_tokens=20)
     calls = []
-    states, margins = strong.read(TEXTS, [2], (" no", " yes"), progress=lambda done, total: calls.append((done, total)))
+    states, margins = strong.read(
+        TEXTS, [2], (" no", " yes"), progress=lambda done, total: calls.append((done, total))
+    )
     np.testing.assert_allclose(states[2], strong.hidden_states(TEXTS, [2])[2], atol=1e-6)
     np.testing.assert_allclose(margins, strong.verdict_margins(TEXTS, (" no", " yes")), atol=1e-6)
     assert calls[-1] == (5, 5) and len(calls) > 1
@@ -126,7 +149,11 @@ def test_bfloat16_stays_near_float32(folders):
 def test_the_fingerprint_follows_the_weights_and_nothing_else(folders, tmp_path):
     copy = save(LlamaForCausalLM, LlamaConfig(**SIZES, max_position_embeddings=64), tmp_path / "copy")
     (copy / "README.md").write_text("a model")
-    assert describe(copy).fingerprint == describe(folders["llama"]).fingerprint == StrongModel.load(copy).fingerprint
+    assert (
+        describe(copy).fingerprint
+        == describe(folders["llama"]).fingerprint
+        == StrongModel.load(copy).fingerprint
+    )
     weights = load_file(copy / "model.safetensors")
     weights["model.norm.weight"][0] += 1e-3
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
@@ -141,7 +168,11 @@ def test_a_description_needs_no_weights_in_memory(folders):
 
 def test_mistaken_models_are_named_with_a_remedy(folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    t5 = save(T5Model, T5Config(vocab_size=40, d_model=24, d_kv=12, d_ff=48, num_layers=1, num_heads=2), tmp_path / "t5")
+    t5 = save(
+        T5Model,
+        T5Config(vocab_size=40, d_model=24, d_kv=12, d_ff=48, num_layers=1, num_heads=2),
+        tmp_path / "t5",
+    )
     broken = save(LlamaForCausalLM, LlamaConfig(**SIZES), tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"not a safetensors file")
     partial = save(LlamaForCausalLM, LlamaConfig(**SIZES), tmp_path / "partial")
@@ -173,5 +204,10 @@ except EvaluatorError as error:
     print("told:", error)
 """
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert "told: strong model 'nobody/no-such-model': neither a local folder nor to be had from the hub" in run.stdout, run.stderr
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (
+        "told: strong model 'nobody/no-such-model': neither a local folder nor to be had from the hub"
+        in run.stdout
+    ), run.stderr

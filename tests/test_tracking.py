@@ -56,17 +56,23 @@ def test_runs_say_who_made_them_and_with_what(demo):
 def test_the_searchs_parameters_are_its_settings(demo):
     store, found, _ = demo
     params = found["search"].data.params
-    assert params == {name: str(value) if value != [] else "" for name, value in store.settings.items() if value is not None}
+    assert params == {
+        name: str(value) if value != [] else "" for name, value in store.settings.items() if value is not None
+    }
 
 
 def test_generations_are_the_steps_of_the_metrics_of_search_and_islands(demo):
     store, found, client = demo
     summaries = [generation.summary for generation in store.generations.all()]
-    assert history(client, found["search"], "best_pgr") == [(n, one["best_pgr"]) for n, one in enumerate(summaries)]
+    assert history(client, found["search"], "best_pgr") == [
+        (n, one["best_pgr"]) for n, one in enumerate(summaries)
+    ]
     for island in ("0", "1"):
         for ours, theirs, theirs_on_search in (
-            ("best_pgr", "best_pgr", "best"), ("mean_pgr", "mean_pgr", "mean"), ("failed", "failed", "failures")
-        ):  # fmt: skip
+            ("best_pgr", "best_pgr", "best"),
+            ("mean_pgr", "mean_pgr", "mean"),
+            ("failed", "failed", "failures"),
+        ):
             expected = [(n, one["islands"][island][ours]) for n, one in enumerate(summaries)]
             assert history(client, found[f"island-{island}"], theirs) == expected
             assert history(client, found["search"], f"{theirs_on_search}/island_{island}") == expected
@@ -92,21 +98,34 @@ def test_an_individuals_run_has_its_birth_and_its_scores(demo):
     one = store.individuals.get("g001-i1-c02")
     run, trials = found[one.id], scores_of(store, one.source_hash).search
     assert run.data.params == {
-        "operator": "offline mutation", "generation": "1", "island": "1", "direction": "data_reweighting", "idea": one.idea
-    }  # fmt: skip
+        "operator": "offline mutation",
+        "generation": "1",
+        "island": "1",
+        "direction": "data_reweighting",
+        "idea": one.idea,
+    }
     assert run.data.metrics["pgr"] == pytest.approx(sum(trial.pgr for trial in trials) / 3)
     assert run.data.metrics["accuracy"] == pytest.approx(sum(trial.accuracy for trial in trials) / 3)
-    assert run.data.metrics["pgr_se"] > 0 and run.data.metrics["tokens"] == 120_000 and run.data.metrics["seconds"] == 4.5
+    assert (
+        run.data.metrics["pgr_se"] > 0
+        and run.data.metrics["tokens"] == 120_000
+        and run.data.metrics["seconds"] == 4.5
+    )
     assert history(client, run, "pgr_by_seed") == [(seed, trial.pgr) for seed, trial in enumerate(trials)]
     assert history(client, run, "pgr")[0][0] == 1
     assert run.info.end_time - run.info.start_time == 4500
-    assert run.data.tags["source_hash"] == one.source_hash and run.data.tags["parents"] == ", ".join(one.parents)
+    assert run.data.tags["source_hash"] == one.source_hash and run.data.tags["parents"] == ", ".join(
+        one.parents
+    )
 
 
 def test_fresh_and_final_seeds_are_told_apart_from_those_that_every_recipe_has(demo):
     store, found, client = demo
     (crowned,) = store.generations.fates(kind="crowned")
-    run, scores = found[crowned.individual], scores_of(store, store.individuals.get(crowned.individual).source_hash)
+    run, scores = (
+        found[crowned.individual],
+        scores_of(store, store.individuals.get(crowned.individual).source_hash),
+    )
     assert len(scores.final) == 4
     assert [step for step, _ in history(client, run, "final_pgr_by_seed")] == [0, 1, 2, 3]
     assert run.data.metrics["final_pgr"] == pytest.approx(sum(trial.pgr for trial in scores.final) / 4)
@@ -122,7 +141,10 @@ def test_a_failure_and_a_duplicate_have_no_pgr_and_say_why(demo):
         assert not {name for name in found[identity].data.metrics if "pgr" in name or name == "accuracy"}
         reason = store.generations.fates(individual=identity)[0].reason
         assert reason and reason in found[identity].data.tags["mlflow.note.content"]
-    assert found[failed].info.status == "FAILED" and "ZeroDivisionError" in found[failed].data.tags["mlflow.note.content"]
+    assert (
+        found[failed].info.status == "FAILED"
+        and "ZeroDivisionError" in found[failed].data.tags["mlflow.note.content"]
+    )
     assert found[duplicate].info.status == "FINISHED" and found[duplicate].data.tags["fate"] == "duplicate"
 
 
@@ -154,7 +176,10 @@ def test_a_description_links_to_the_runs_of_both_parents(demo):
     store, found, _ = demo
     crossed = next(one for one in store.individuals.all() if len(one.parents) == 2)
     links = dict(
-        re.findall(r"\[(g\d+-i\d+-c\d+)\]\(#/experiments/\d+/runs/(\w+)\?", found[crossed.id].data.tags["mlflow.note.content"])
+        re.findall(
+            r"\[(g\d+-i\d+-c\d+)\]\(#/experiments/\d+/runs/(\w+)\?",
+            found[crossed.id].data.tags["mlflow.note.content"],
+        )
     )
     assert links == {parent: found[parent].info.run_id for parent in crossed.parents}
 
@@ -198,7 +223,9 @@ def test_searches_of_one_folder_keep_apart(runs):
         search = SyntheticSearch(runs / name / "search.sqlite", generations=0, seed=seed)
         Tracker(runs, search.store, name, warn=fail).generation(search.store, search.advance())
     client = MlflowClient(tracking_uri(runs))
-    found = client.search_runs([one.experiment_id for one in client.search_experiments()], "tags.kind = 'search'")
+    found = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()], "tags.kind = 'search'"
+    )
     assert sorted(run.info.run_name for run in found) == ["demo", "other"]
     assert sorted(run.data.params["seed"] for run in found) == ["0", "1"]
 
@@ -209,7 +236,9 @@ def test_mlflow_is_not_imported_before_a_generation_is_shown():
     assert out == "False\n", error
 
 
-@pytest.mark.parametrize("text", ["`", "a | b", "<img src=x>", "[x](javascript:alert(1))", "two\nlines", "```"])
+@pytest.mark.parametrize(
+    "text", ["`", "a | b", "<img src=x>", "[x](javascript:alert(1))", "two\nlines", "```"]
+)
 def test_what_a_recipe_says_is_no_markup(text):
     cell = escaped(text)
     assert "\n" not in cell and "<" not in cell and not re.search(r"(?<!\\)[`|\[\]]", cell)

@@ -1,4 +1,6 @@
-"""Tracking neither stops a search nor says anything twice; what was missed or damaged is made whole, in a real MLflow database."""
+"""Tracking neither stops a search nor says anything twice; what was missed or damaged is made whole, in a
+real MLflow database.
+"""
 
 import shutil
 import signal
@@ -71,7 +73,9 @@ def test_runs_that_were_deleted_or_cut_short_are_made_whole(whole, runs):
     half = found["g001-i1-c02"].info.run_id
     with sqlite3.connect(runs / "mlflow.db") as database:  # as an interruption within log_batch leaves it
         database.execute("DELETE FROM metrics WHERE run_uuid = ? AND step > 0", (half,))
-        database.execute("DELETE FROM latest_metrics WHERE run_uuid = ? AND key IN ('pgr', 'tokens')", (half,))
+        database.execute(
+            "DELETE FROM latest_metrics WHERE run_uuid = ? AND key IN ('pgr', 'tokens')", (half,)
+        )
         database.execute("DELETE FROM tags WHERE run_uuid = ? AND key IN ('logged', 'fate')", (half,))
         database.execute("UPDATE runs SET status = 'RUNNING', end_time = NULL WHERE run_uuid = ?", (half,))
     database.close()
@@ -94,13 +98,18 @@ with Store.open(runs / "demo" / "search.sqlite", writable=False) as store:
 
 
 @pytest.mark.parametrize("runs_before_the_kill", [1, 9])
-def test_a_tracker_killed_in_the_middle_leaves_nothing_that_the_next_one_does_not_complete(whole, runs, runs_before_the_kill):
+def test_a_tracker_killed_in_the_middle_leaves_nothing_that_the_next_one_does_not_complete(
+    whole, runs, runs_before_the_kill
+):
     SyntheticSearch(runs / "demo" / "search.sqlite").run().store.close()
     process = python(TRACK, runs)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     database = sqlite3.connect(runs / "mlflow.db")
     deadline = time.monotonic() + 120
-    while database.execute("SELECT COUNT(*) FROM runs").fetchone()[0] < runs_before_the_kill and time.monotonic() < deadline:
+    while (
+        database.execute("SELECT COUNT(*) FROM runs").fetchone()[0] < runs_before_the_kill
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.001)
     database.close()
     process.send_signal(signal.SIGKILL)
@@ -116,7 +125,11 @@ def test_who_dies_is_told_of_in_that_very_generation(runs):
     tracker = tracked(runs, search.store)
     for _ in range(3):
         tracker.generation(search.store, search.advance())
-    died = {fate.individual for fate in search.store.generations.fates(kind="died") if fate.individual < f"g{fate.generation:03d}"}
+    died = {
+        fate.individual
+        for fate in search.store.generations.fates(kind="died")
+        if fate.individual < f"g{fate.generation:03d}"
+    }
     last = search.store.generations.last()
     died -= {identity for island in last.islands for identity in island.population}
     found, _ = shown(runs)
@@ -135,7 +148,12 @@ def test_a_search_whose_runs_are_deleted_while_it_goes_on_is_shown_again(runs):
     tracker.generation(search.store, search.advance())
     assert len(said) == 1
     found, _ = shown(runs)
-    for key, parent in (("island-0", "search"), ("island-1", "search"), ("g000-i1-c00", "island-1"), ("g002-i1-c00", "island-1")):
+    for key, parent in (
+        ("island-0", "search"),
+        ("island-1", "search"),
+        ("g000-i1-c00", "island-1"),
+        ("g002-i1-c00", "island-1"),
+    ):
         assert found[key].data.tags["mlflow.parentRunId"] == found[parent].info.run_id
 
 

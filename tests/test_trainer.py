@@ -1,4 +1,6 @@
-"""The trainer's promise: a slot's result does not depend on its neighbours, bit for bit, and it learns what it is told."""
+"""The trainer's promise: a slot's result does not depend on its neighbours, bit for bit, and it learns what
+it is told.
+"""
 
 import numpy as np
 import pytest
@@ -38,7 +40,9 @@ kinds = st.fixed_dictionaries(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(specs=st.lists(kinds, min_size=2, max_size=8), joins=st.lists(st.integers(0, 12), min_size=8, max_size=8))
+@given(
+    specs=st.lists(kinds, min_size=2, max_size=8), joins=st.lists(st.integers(0, 12), min_size=8, max_size=8)
+)
 def test_a_slot_trains_to_the_same_bits_alone_and_among_neighbours(trainer, specs, joins):
     together = run(trainer, [training(trainer, **spec) for spec in specs], joins[: len(specs)])
     for spec, parameters in zip(specs, together, strict=True):
@@ -64,8 +68,13 @@ def test_a_head_trains_as_plain_autograd_and_torch_optim_would(trainer, optimise
     """The hand-written backward, clipping and the stacked optimiser against torch's own."""
     spec = training(trainer, size=96, epochs=3.0, weight_decay=0.05, clip_norm=clip_norm, optimiser=optimiser)
     (ours,) = run(trainer, [spec])
-    own = {name: value.clone().requires_grad_() for name, value in spec.model.initial_parameters(spec.seed).items()}
-    by_torch = TORCH_OPTIMISERS[optimiser](own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    own = {
+        name: value.clone().requires_grad_()
+        for name, value in spec.model.initial_parameters(spec.seed).items()
+    }
+    by_torch = TORCH_OPTIMISERS[optimiser](
+        own.values(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+    )
     features = spec.model.features.of("train")
     for step, batch in enumerate(spec.positions()):
         hidden = torch.relu(features[spec.rows[batch]] @ own["weight_1"] + own["bias_1"])
@@ -82,7 +91,9 @@ def test_a_head_trains_as_plain_autograd_and_torch_optim_would(trainer, optimise
 
 
 def by_the_book(name, logits, targets, progress, options):
-    """Each loss of `recipes.contract.LOSSES` from its source's formula on two logits, for autograd to differentiate."""
+    """Each loss of `recipes.contract.LOSSES` from its source's formula on two logits, for autograd to
+    differentiate.
+    """
     log_p = logits.log_softmax(-1)
     p, cross = log_p.exp(), lambda aim: -(aim * log_p).sum(-1)
     if name == "log_confidence":
@@ -111,7 +122,9 @@ def test_a_named_loss_has_the_value_and_the_gradient_that_its_formula_has(name):
     targets[0, :2] = torch.tensor([[0.0], [1.0]])
     targets = torch.cat([1 - targets, targets], -1)
     progress = torch.tensor([[0.1], [0.9]], dtype=torch.float64)
-    options = {key: torch.tensor([[value], [value]], dtype=torch.float64) for key, value in LOSSES[name].items()}
+    options = {
+        key: torch.tensor([[value], [value]], dtype=torch.float64) for key, value in LOSSES[name].items()
+    }
     loss = by_the_book(name, logits, targets, progress, options)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     margin = (logits[..., 1] - logits[..., 0]).detach()
@@ -125,13 +138,29 @@ def test_losses_cover_what_the_contract_offers():
 
 
 @settings(max_examples=50, deadline=None)
-@given(size=st.integers(1, 300), batch_size=st.integers(1, 64), epochs=st.floats(0.1, 4.0), seed=st.integers(0, 2**62))
+@given(
+    size=st.integers(1, 300),
+    batch_size=st.integers(1, 64),
+    epochs=st.floats(0.1, 4.0),
+    seed=st.integers(0, 2**62),
+)
 def test_data_order_visits_every_row_equally_often_in_full_batches(size, batch_size, epochs, seed):
     spec = Training(
-        model=None, rows=np.arange(size), targets=np.zeros((size, 2), np.float32), weights=np.ones(size, np.float32), order=None,
-        loss="cross_entropy", loss_options={}, learning_rate=1e-3, weight_decay=0.0, schedule="linear", epochs=epochs,
-        batch_size=batch_size, seed=seed, start=None,
-    )  # fmt: skip
+        model=None,
+        rows=np.arange(size),
+        targets=np.zeros((size, 2), np.float32),
+        weights=np.ones(size, np.float32),
+        order=None,
+        loss="cross_entropy",
+        loss_options={},
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        schedule="linear",
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        start=None,
+    )
     positions = spec.positions()
     assert positions.shape == (spec.steps, spec.batch)
     assert spec.steps * spec.batch >= min(epochs * size, 1)

@@ -41,7 +41,9 @@ specs = st.fixed_dictionaries(
     tokens=st.one_of(st.none(), st.integers(1, 400)),
     memory_bytes=st.one_of(st.none(), st.integers(0, 2_000_000)),
 )
-def test_any_budget_and_any_memory_give_the_same_bits(testbed, cache, unfused, several, joins, tokens, memory_bytes):
+def test_any_budget_and_any_memory_give_the_same_bits(
+    testbed, cache, unfused, several, joins, tokens, memory_bytes
+):
     trainer = Trainer(testbed, cache=cache, tokens_per_step=tokens, memory_bytes=memory_bytes)
     trainer._features = unfused._features
     got = run(trainer, [training(trainer, **spec) for spec in several], joins[: len(several)])
@@ -71,7 +73,12 @@ def test_only_what_fits_is_resident_and_one_always_is(testbed, cache):
     run(trainer, [training(trainer, seed=seed) for seed in range(3)])
     assert trainer.work.steps == trainer.work.slots == 3 * training(trainer).steps
     one = training(trainer)
-    roomy = Trainer(testbed, cache=cache, tokens_per_step=10**6, memory_bytes=2 * (memory.slot_bytes(one) + memory.step_bytes(one)))
+    roomy = Trainer(
+        testbed,
+        cache=cache,
+        tokens_per_step=10**6,
+        memory_bytes=2 * (memory.slot_bytes(one) + memory.step_bytes(one)),
+    )
     run(roomy, [training(roomy, seed=seed) for seed in range(4)])
     assert roomy.work.slots == 2 * roomy.work.steps
 
@@ -85,10 +92,14 @@ def test_a_budget_is_tuned_once_and_kept_for_the_device(testbed, tmp_path, cache
     assert found >= 1
     (kept,) = tmp_path.rglob("*.json")
     before = kept.read_text()
-    monkeypatch.setattr("evaluator.trainer.fusion.time_per_slot", lambda *_: pytest.fail("it was tuned again"))
+    monkeypatch.setattr(
+        "evaluator.trainer.fusion.time_per_slot", lambda *_: pytest.fail("it was tuned again")
+    )
     assert Fusion(tmp_path, trainer.device).most(some, 8) == found
     kept.write_text(before[:10])  # as a full disk may leave it
-    monkeypatch.setattr("evaluator.trainer.fusion.time_per_slot", lambda *_: {1: 5.0, 2: 3.0, 4: 2.0, 8: 1.99, 16: 4.0})
+    monkeypatch.setattr(
+        "evaluator.trainer.fusion.time_per_slot", lambda *_: {1: 5.0, 2: 3.0, 4: 2.0, 8: 1.99, 16: 4.0}
+    )
     assert Fusion(tmp_path, trainer.device).most(some, 8) == 4
 
 
@@ -130,16 +141,20 @@ for hidden_size in (4096, 16):
         trainer.step()
 assert "batch size 4096" in ended[0].error and ended[1].error is None and ended[1].done
 print("fused steps:", steps)
-"""
+"""  # noqa: E501
 
 
 def test_when_memory_runs_out_the_fused_batch_is_halved_and_nothing_is_lost(math_testbed, cache):
-    """Eight slots whose step takes 8 MiB of activations each, several times over, in a process that may take 130 MiB more.
+    """Eight slots whose step takes 8 MiB of activations each, several times over, in a process that may take
+    130 MiB more.
 
     A training that has no room even alone fails by itself.
     """
     done = subprocess.run(
-        [sys.executable, "-c", STARVED, str(math_testbed), str(cache)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", STARVED, str(math_testbed), str(cache)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) > 3, "eight slots of three steps went fused: memory never ran out"

@@ -39,7 +39,12 @@ def command(runs, port):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     line = [sys.executable, "-c", UI, "--runs", str(runs), "--port", str(port)]
     return subprocess.Popen(
-        line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        line,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -70,7 +75,12 @@ def nobody_listens(port):
 def seen(link, folder):
     """The text of a page as the browser shows it, its scripts run."""
     line = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    line += ["--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}"]
+    line += [
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={folder}",
+    ]
     line += ["--window-size=1600,1200", "--virtual-time-budget=60000", "--dump-dom", link]
     out = subprocess.run(line, capture_output=True, text=True, timeout=180).stdout
     return re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(script|style).*?</\1>", "", out))
@@ -95,7 +105,10 @@ def test_a_port_that_is_taken_is_one_clear_error(runs):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UsageError, match=r"port \d+ can't be used \(Address already in use\)\. Choose another one with --port"):
+        with pytest.raises(
+            UsageError,
+            match=r"port \d+ can't be used \(Address already in use\)\. Choose another one with --port",
+        ):
             TrackingServer(runs, taken.getsockname()[1])
 
 

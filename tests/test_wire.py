@@ -1,4 +1,6 @@
-"""The protocol: whatever is sent arrives, however the bytes are cut; whatever is no message ends the connection with a reason."""
+"""The protocol: whatever is sent arrives, however the bytes are cut; whatever is no message ends the
+connection with a reason.
+"""
 
 import contextlib
 import json
@@ -82,7 +84,9 @@ def test_a_damaged_byte_gives_a_message_or_a_reason_and_no_other_error(message, 
 
 def frame(header: object, payload: bytes = b"", *, payload_size: int | None = None) -> bytes:
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return PREFIX.pack(b"EAR1", len(raw), len(payload) if payload_size is None else payload_size) + raw + payload
+    return (
+        PREFIX.pack(b"EAR1", len(raw), len(payload) if payload_size is None else payload_size) + raw + payload
+    )
 
 
 def header(arrays=(), **changes):
@@ -98,12 +102,16 @@ def header(arrays=(), **changes):
         pytest.param(frame(b"{not json"), id="no JSON"),
         pytest.param(frame(b"[" * 100_000), id="deep JSON"),
         pytest.param(frame(header(number=1.5)), id="a number that is no integer"),
-        pytest.param(frame(b'{"kind": "k", "number": 1, "fields": {"x": NaN}, "arrays": []}'), id="NaN in the header"),
+        pytest.param(
+            frame(b'{"kind": "k", "number": 1, "fields": {"x": NaN}, "arrays": []}'), id="NaN in the header"
+        ),
         pytest.param(frame(header([["x", "object", [1]]]), b"12345678"), id="an object array"),
         pytest.param(frame(header([["x", "float32", [-1]]])), id="a negative size"),
         pytest.param(frame(header([["x", "float32", [1 << 40, 1 << 40]]]), b""), id="sizes that overflow"),
         pytest.param(frame(header([["x", "float32", [2]]]), b"1234"), id="fewer bytes than the shape needs"),
-        pytest.param(frame(header([["x", "float32", [1]], ["x", "float32", [1]]]), b"12345678"), id="one name twice"),
+        pytest.param(
+            frame(header([["x", "float32", [1]], ["x", "float32", [1]]]), b"12345678"), id="one name twice"
+        ),
         pytest.param(frame(header([["x", "bool", [0]]] * (MAX_ARRAYS + 1))), id="a flood of arrays"),
         pytest.param(frame(header([["x", "float32", [1, 1, 1, 1, 1]]]), b"1234"), id="five dimensions"),
     ],

@@ -23,7 +23,9 @@ except ProcessLookupError:
 
 
 def test_workers_that_are_busy_are_ended_and_not_waited_for():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.stdout == "gone\n", done.stderr
 
 

@@ -33,8 +33,8 @@ def shown(runs):
 def everything(runs, as_logged=False):
     """All that MLflow has of a search but ids and times: comparable between two folders.
 
-    Of a metric that was logged again at a step the last value counts, and of what had been spent when only the last: these depend
-    on when somebody looked. `as_logged`: everything that was ever logged.
+    Of a metric that was logged again at a step the last value counts, and of what had been spent when only
+    the last: these depend on when somebody looked. `as_logged`: everything that was ever logged.
     """
     found, client = shown(runs)
     names = {run.info.run_id: key for key, run in found.items()}
@@ -48,15 +48,23 @@ def everything(runs, as_logged=False):
         tags["mlflow.parentRunId"] = names.get(tags.get("mlflow.parentRunId"))
         metrics = {name: history(client, run, name) for name in run.data.metrics}
         if not as_logged:
-            metrics = {name: run.data.metrics[name] if "spent" in name else dict(values) for name, values in metrics.items()}
+            metrics = {
+                name: run.data.metrics[name] if "spent" in name else dict(values)
+                for name, values in metrics.items()
+            }
         folder = run.info.artifact_uri.removeprefix("file://")
-        files = {name: Path(folder, name).read_text() for name in (os.listdir(folder) if os.path.isdir(folder) else ())}
+        files = {
+            name: Path(folder, name).read_text()
+            for name in (os.listdir(folder) if os.path.isdir(folder) else ())
+        }
         state[key] = (run.info.run_name, run.info.status, run.data.params, tags, metrics, files)
     return state
 
 
 def history(client, run, name):
-    metrics = sorted(client.get_metric_history(run.info.run_id, name), key=lambda metric: (metric.step, metric.timestamp))
+    metrics = sorted(
+        client.get_metric_history(run.info.run_id, name), key=lambda metric: (metric.step, metric.timestamp)
+    )
     return [(metric.step, metric.value) for metric in metrics]
 
 

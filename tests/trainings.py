@@ -32,7 +32,9 @@ def training(trainer: Trainer, **changes) -> Training:
     return Training(**facts)
 
 
-def run(trainer: Trainer, trainings: list[Training], joins: list[int] | None = None) -> list[dict[str, torch.Tensor]]:
+def run(
+    trainer: Trainer, trainings: list[Training], joins: list[int] | None = None
+) -> list[dict[str, torch.Tensor]]:
     """Train all together; the k-th joins after `joins[k]` steps. The parameters that each ends with."""
     step, slots = 0, {}
     waiting = sorted(zip(joins or [0] * len(trainings), range(len(trainings)), strict=True))

@@ -1,8 +1,9 @@
 """The static read: what a recipe's text alone gives away. It runs nothing.
 
-It looks for long literals (a table of facts or of labels), for random generators that the trial has not seeded, and for imports outside the
-contract. It is a reader, no defence: Python has countless ways to hide a table from a reader, and what keeps one out of a recipe is that
-there is nothing to fill it with. The audits that change the world see what this one can't.
+It looks for long literals (a table of facts or of labels), for random generators that the trial has not
+seeded, and for imports outside the contract. It is a reader, no defence: Python has countless ways to hide a
+table from a reader, and what keeps one out of a recipe is that there is nothing to fill it with. The audits
+that change the world see what this one can't.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ MAX_CHARACTERS = 120
 """Of one string or bytes literal that is no docstring."""
 MAX_DIGITS = 24
 MAX_ELEMENTS = 24
-"""Constants in one display (list, tuple, set, dict), nested ones included. The seeds and what the operators write stay below six."""
+"""Constants in one display (list, tuple, set, dict), nested ones included.
+
+The seeds and what the operators write stay below six.
+"""
 MAX_CONSTANTS = 400
 """Numbers and strings in the whole file. The largest seed has under 150."""
-SEEDERS = frozenset(("seed", "manual_seed", "default_rng", "RandomState", "Generator", "SeedSequence", "PCG64", "set_state"))
+SEEDERS = frozenset(
+    ("seed", "manual_seed", "default_rng", "RandomState", "Generator", "SeedSequence", "PCG64", "set_state")
+)
 
 
 class Remark(NamedTuple):
@@ -51,9 +57,25 @@ def read(source: str) -> list[Remark]:
         elif isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in SEEDERS:
-                found.append(Remark(False, node.lineno, f"{name}(...): random numbers that the trial's seed does not govern"))
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in ("rng", "bit_generator", "state"):
-            found.append(Remark(False, node.lineno, f"sets .{node.attr}: random numbers that the trial's seed does not govern"))
+                found.append(
+                    Remark(
+                        False,
+                        node.lineno,
+                        f"{name}(...): random numbers that the trial's seed does not govern",
+                    )
+                )
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and node.attr in ("rng", "bit_generator", "state")
+        ):
+            found.append(
+                Remark(
+                    False,
+                    node.lineno,
+                    f"sets .{node.attr}: random numbers that the trial's seed does not govern",
+                )
+            )
     if constants > MAX_CONSTANTS:
         found.append(Remark(True, 1, f"{constants} constants in all"))
     return sorted(set(found), key=lambda remark: (remark.line, remark.words))
@@ -71,6 +93,8 @@ def _literal(node: ast.Constant) -> list[Remark]:
 def _docstrings(tree: ast.Module) -> set[int]:
     """The identities of the nodes that are docstrings."""
     owners = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     return {id(node.body[0].value) for node in owners if ast.get_docstring(node, clean=False) is not None}

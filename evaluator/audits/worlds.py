@@ -1,13 +1,17 @@
-"""Changed worlds: prepared testbeds derived from another one, in which a recipe that wins by something else than it claims gives itself away.
+"""Changed worlds: prepared testbeds derived from another one, in which a recipe that wins by something else
+than it claims gives itself away.
 
     weak labels shuffled       each training row carries another row's weak label: there is no supervision
     polarity flipped           weak labels of class 0 and 1 are exchanged: the supervision says the opposite
-    pool permuted              the training rows come in another order, with their weak labels and hidden states
-    states rotated             a random orthogonal matrix turns each layer's hidden states, and the rows come in yet another order
-    untrained strong model     the strong model's architecture and tokenizer with weights as they are before pretraining
+    pool permuted              the training rows come in another order, with weak labels and hidden states
+    states rotated             a random orthogonal matrix turns each layer's hidden states, and the rows come
+                               in yet another order
+    untrained strong model     the strong model's architecture and tokenizer with weights as they are before
+                               pretraining
 
-A world keeps the fitness rows and their labels, so that its scores are measured against the same two fixed points. It has no sealed split. It is
-made once and kept in the cache, under a content hash of its own; hidden states are derived, not computed again, but for the last.
+A world keeps the fitness rows and their labels, so that its scores are measured against the same two fixed
+points. It has no sealed split. It is made once and kept in the cache, under a content hash of its own; hidden
+states are derived, not computed again, but for the last.
 """
 
 from __future__ import annotations
@@ -41,9 +45,17 @@ _SEEDS = {world: 7_000 + number for number, world in enumerate(WORLDS)}
 
 
 def world(
-    testbed: Testbed, name: str, cache: Path, *, device: str = "cpu", progress: Callable[[int, int], None] | None = None
+    testbed: Testbed,
+    name: str,
+    cache: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """The folder of this world of a testbed, made where the cache lacks it. `progress(done, total)` in texts of the untrained model."""
+    """The folder of this world of a testbed, made where the cache lacks it.
+
+    `progress(done, total)` in texts of the untrained model.
+    """
     content_hash = hashlib.sha256(f"{VERSION} {name} {testbed.content_hash}".encode()).hexdigest()[:16]
     folder = cache / "audits" / f"{testbed.content_hash}-{name.replace(' ', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +70,14 @@ def world(
             order = _order(name, testbed.sizes["train"])
             _write_inputs(testbed, name, order, folder)
             if name != UNTRAINED:
-                _derive_states(states, dataclasses.replace(testbed, content_hash=content_hash), name, order, cache, device)
+                _derive_states(
+                    states,
+                    dataclasses.replace(testbed, content_hash=content_hash),
+                    name,
+                    order,
+                    cache,
+                    device,
+                )
             draft = folder / "testbed.json.tmp"
             draft.write_text(json.dumps(facts, indent=1) + "\n")
             draft.rename(folder / "testbed.json")
@@ -68,7 +87,11 @@ def world(
 
 def _order(name: str, size: int) -> np.ndarray:
     """Which row of the original pool stands at each place."""
-    return np.random.default_rng(_SEEDS[name]).permutation(size) if name in (PERMUTED, ROTATED) else np.arange(size)
+    return (
+        np.random.default_rng(_SEEDS[name]).permutation(size)
+        if name in (PERMUTED, ROTATED)
+        else np.arange(size)
+    )
 
 
 def _write_inputs(testbed: Testbed, name: str, order: np.ndarray, folder: Path) -> None:
@@ -85,12 +108,16 @@ def _write_inputs(testbed: Testbed, name: str, order: np.ndarray, folder: Path) 
     np.save(folder / "weak_labels.npy", weak)
 
 
-def _derive_states(states: HiddenStates, derived: Testbed, name: str, order: np.ndarray, cache: Path, device: str) -> None:
+def _derive_states(
+    states: HiddenStates, derived: Testbed, name: str, order: np.ndarray, cache: Path, device: str
+) -> None:
     target = HiddenStates(derived, cache, device).folder
     target.mkdir(parents=True, exist_ok=True)
     moved, turned = name in (PERMUTED, ROTATED), {}
     if name == ROTATED:
-        turned = {layer: _rotation(_SEEDS[name] + layer, states.description.hidden_size) for layer in states.layers}
+        turned = {
+            layer: _rotation(_SEEDS[name] + layer, states.description.hidden_size) for layer in states.layers
+        }
     for path in states.folder.glob("*.npy"):
         split, what = path.stem.split("-")[0], path.stem.split("-")[-1]
         if split not in ("train", "fitness"):
@@ -109,7 +136,9 @@ def _derive_states(states: HiddenStates, derived: Testbed, name: str, order: np.
 
 
 def _rotation(seed: int, size: int) -> np.ndarray:
-    """A random orthogonal matrix [d, d], from the Haar measure (Mezzadri 2007, "How to generate random matrices", section 5)."""
+    """A random orthogonal matrix [d, d], from the Haar measure (Mezzadri 2007, "How to generate random
+    matrices", section 5).
+    """
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
     return q * np.sign(np.diagonal(r))
 

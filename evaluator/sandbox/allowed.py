@@ -1,7 +1,9 @@
-"""What a recipe's process may read: the interpreter, NumPy, torch, what importing them needs, and the recipe's side of the protocol.
+"""What a recipe's process may read: the interpreter, NumPy, torch, what importing them needs, and the
+recipe's side of the protocol.
 
-Never a whole site-packages: packages there may hold labelled data, as scikit-learn's data sets and the built-in testbeds do. Everything
-lies at the same place inside the sandbox as outside, so one list serves namespaces and Landlock alike.
+Never a whole site-packages: packages there may hold labelled data, as scikit-learn's data sets and the
+built-in testbeds do. Everything lies at the same place inside the sandbox as outside, so one list serves
+namespaces and Landlock alike.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from pathlib import Path
 
 from evaluator.errors import EvaluatorError
 
-RECIPE_MODULES = ("__init__", "canaries", "confinement", "contract", "fork_server", "main", "process", "seccomp", "wire")
+RECIPE_MODULES = (
+    "__init__",
+    "canaries",
+    "confinement",
+    "contract",
+    "fork_server",
+    "main",
+    "process",
+    "seccomp",
+    "wire",
+)
 """The modules of `recipes` that a recipe's process is made of. No seed, no direction, no testbed."""
 
 NUMERIC = ("numpy", "torch", "landlockpy")
@@ -35,9 +47,9 @@ LIBRARY_FOLDERS = ("/lib64", "/lib", "/usr/lib64", "/usr/lib")
 
 @dataclass(frozen=True)
 class Allowed:
-    """`python`: the interpreter; `search`: what follows its standard library on `sys.path`; `standard`: folders of the standard
-    library, without the `PACKAGES_FOLDERS` in them; `packages`: files and folders in those; `libraries`: from the name under which
-    a shared library is looked for to the file.
+    """`python`: the interpreter; `search`: what follows its standard library on `sys.path`; `standard`:
+    folders of the standard library, without the `PACKAGES_FOLDERS` in them; `packages`: files and folders in
+    those; `libraries`: from the name under which a shared library is looked for to the file.
     """
 
     python: str
@@ -49,8 +61,20 @@ class Allowed:
     @property
     def readable(self) -> tuple[str, ...]:
         """Every file and folder that may be read, and nothing that holds one that may not."""
-        entries = [entry.path for folder in self.standard for entry in os.scandir(folder) if entry.name not in PACKAGES_FOLDERS]
-        places = [self.python, *entries, *self.packages, *sorted(set(self.libraries.values())), *OTHERS, *PROCESSORS]
+        entries = [
+            entry.path
+            for folder in self.standard
+            for entry in os.scandir(folder)
+            if entry.name not in PACKAGES_FOLDERS
+        ]
+        places = [
+            self.python,
+            *entries,
+            *self.packages,
+            *sorted(set(self.libraries.values())),
+            *OTHERS,
+            *PROCESSORS,
+        ]
         return tuple(path for path in places if os.path.exists(path))
 
     @property
@@ -62,19 +86,41 @@ class Allowed:
 
 @functools.cache
 def allowed() -> Allowed:
-    """Found out from this process, which has NumPy and torch imported. Raises `EvaluatorError` where the interpreter isn't to be found."""
-    for name in ("numpy", "torch", "bz2", "lzma", "zlib", "ssl", "ctypes", "hashlib"):  # their libraries are mapped then
+    """Found out from this process, which has NumPy and torch imported.
+
+    Raises `EvaluatorError` where the interpreter isn't to be found.
+    """
+    for name in (
+        "numpy",
+        "torch",
+        "bz2",
+        "lzma",
+        "zlib",
+        "ssl",
+        "ctypes",
+        "hashlib",
+    ):  # their libraries are mapped then
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     if not os.access(python, os.X_OK):
-        raise EvaluatorError(f"the Python interpreter is not at {python}, where Python says it is. Reinstall Python.")
+        raise EvaluatorError(
+            f"the Python interpreter is not at {python}, where Python says it is. Reinstall Python."
+        )
     standard = [os.path.dirname(os.path.realpath(os.__file__))]
-    standard += [path for path in map(os.path.realpath, sys.path) if path.endswith("lib-dynload") and not _below(path, standard)]
-    packages = sorted({os.path.realpath(path): path for name in _distributions() for path in _places(name)}.values())
+    standard += [
+        path
+        for path in map(os.path.realpath, sys.path)
+        if path.endswith("lib-dynload") and not _below(path, standard)
+    ]
+    packages = sorted(
+        {os.path.realpath(path): path for name in _distributions() for path in _places(name)}.values()
+    )
     own = Path(os.path.realpath(importlib.import_module("recipes").__file__)).parent
     packages += [str(own / f"{name}.py") for name in RECIPE_MODULES]
-    search = dict.fromkeys([*(os.path.dirname(path) for path in packages if not path.startswith(str(own))), str(own.parent)])
+    search = dict.fromkeys(
+        [*(os.path.dirname(path) for path in packages if not path.startswith(str(own))), str(own.parent)]
+    )
     return Allowed(python, tuple(search), tuple(standard), tuple(packages), dict(_libraries(standard)))
 
 
@@ -98,12 +144,18 @@ def _distributions() -> Iterator[str]:
 
 
 def _places(name: str) -> Iterator[str]:
-    """The files and folders in site-packages that a distribution consists of, but for its metadata and programs."""
+    """The files and folders in site-packages that a distribution consists of, but for its metadata and
+    programs.
+    """
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return
-    tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "bin", "__pycache__")}
+    tops = {
+        file.parts[0]
+        for file in distribution.files or ()
+        if file.parts[0] not in ("..", "bin", "__pycache__")
+    }
     tops = {top for top in tops if not top.endswith((".dist-info", ".egg-info", ".pth"))}
     if tops:
         found = [str(distribution.locate_file(top)) for top in tops]
@@ -118,7 +170,9 @@ def _places(name: str) -> Iterator[str]:
 
 
 def _libraries(standard: list[str]) -> Iterator[tuple[str, str]]:
-    """The system's shared libraries that this process has mapped, by each name that the dynamic linker may look for."""
+    """The system's shared libraries that this process has mapped, by each name that the dynamic linker may
+    look for.
+    """
     with open("/proc/self/maps") as file:
         mapped = {line.split(maxsplit=5)[-1].strip() for line in file}
     files = {
@@ -127,7 +181,11 @@ def _libraries(standard: list[str]) -> Iterator[tuple[str, str]]:
         if re.search(r"\.so(\.|$)", path) and os.path.isfile(path) and not _below(path, standard)
         and not any(f"{os.sep}{name}{os.sep}" in path for name in PACKAGES_FOLDERS)
     }  # fmt: skip
-    folders = {os.path.realpath(folder) for folder in (*LIBRARY_FOLDERS, *map(os.path.dirname, files)) if os.path.isdir(folder)}
+    folders = {
+        os.path.realpath(folder)
+        for folder in (*LIBRARY_FOLDERS, *map(os.path.dirname, files))
+        if os.path.isdir(folder)
+    }
     yield from ((path, path) for path in files)
     for folder in sorted(folders):
         for entry in os.scandir(folder):

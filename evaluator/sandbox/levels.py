@@ -15,7 +15,9 @@ class Level(StrEnum):
 
     @property
     def bubblewrap(self) -> bool:
-        """Namespaces: recipes see a file system of their own, no network, and no process but the server and its recipes."""
+        """Namespaces: recipes see a file system of their own, no network, and no process but the server and
+        its recipes.
+        """
         return self in (Level.A, Level.C)
 
     @property

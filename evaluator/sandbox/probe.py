@@ -1,8 +1,10 @@
-"""The self-attack: whether the sandbox holds on this machine, found out by trying, never by asking for version numbers.
+"""The self-attack: whether the sandbox holds on this machine, found out by trying, never by asking for
+version numbers.
 
-At each level from the best down, two processes are confined as recipes are. One keeps a secret in its scratch folder; the other tries to
-reach it, and everything else that a recipe must not reach. A level is this machine's if every canary survives. It costs some tenths
-of a second a level: neither NumPy nor torch is imported in there.
+At each level from the best down, two processes are confined as recipes are. One keeps a secret in its scratch
+folder; the other tries to reach it, and everything else that a recipe must not reach. A level is this
+machine's if every canary survives. It costs some tenths of a second a level: neither NumPy nor torch is
+imported in there.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class Canary:
 
 @dataclass(frozen=True)
 class Probe:
-    """The level that this machine has; its canaries, all held, or none at level D; and by each better level why it isn't that."""
+    """The level that this machine has; its canaries, all held, or none at level D; and by each better level
+    why it isn't that.
+    """
 
     level: Level
     canaries: tuple[Canary, ...]
@@ -92,7 +96,10 @@ def probe() -> Probe:
 
 
 def attack(level: Level) -> list[Canary]:
-    """The self-attack at one level. Raises `EvaluatorError` where the level can't be had on this machine, saying what is missing."""
+    """The self-attack at one level.
+
+    Raises `EvaluatorError` where the level can't be had on this machine, saying what is missing.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evo-aar-probe-")))
         secret = {name: secrets.token_hex(8) for name in ("labels", "memory", "mine")}
@@ -105,8 +112,17 @@ def attack(level: Level) -> list[Canary]:
         memory = ctypes.create_string_buffer(secret["memory"].encode())
         scratch = folder / "scratch"
         scratch.mkdir()
-        facts = {"labels": str(labels), "outside": str(outside), "tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1]}
-        facts |= {"trainer": os.getpid(), "address": ctypes.addressof(memory), "length": len(secret["memory"])}
+        facts = {
+            "labels": str(labels),
+            "outside": str(outside),
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+        }
+        facts |= {
+            "trainer": os.getpid(),
+            "address": ctypes.addressof(memory),
+            "length": len(secret["memory"]),
+        }
         facts["file_bytes"] = FILE_BYTES
         victim = stack.enter_context(_running(level, scratch))
         attacker = stack.enter_context(_running(level, scratch)) if level.one_server_each else victim
@@ -141,7 +157,9 @@ def _running(level: Level, scratch: Path) -> Iterator[Server]:
             if b"ready" not in ready:
                 said.seek(0)
                 lines = said.read().decode(errors="replace").strip().splitlines()
-                raise EvaluatorError(lines[-1] if lines else f"its server ended with status {server.process.wait()}")
+                raise EvaluatorError(
+                    lines[-1] if lines else f"its server ended with status {server.process.wait()}"
+                )
             yield server
         finally:
             server.control.close()
@@ -164,7 +182,10 @@ def _child(server: Server, number: int) -> Iterator[socket.socket]:
 
 
 def _asked(connection: socket.socket, facts: dict) -> dict:
-    """The answer to one line of JSON. Raises `EvaluatorError` where none comes, or the process says that it isn't confined."""
+    """The answer to one line of JSON.
+
+    Raises `EvaluatorError` where none comes, or the process says that it isn't confined.
+    """
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(json.dumps(facts).encode() + b"\n")
     data = b""

@@ -14,15 +14,23 @@ from evaluator.sandbox.allowed import allowed
 from evaluator.sandbox.levels import Level
 from recipes.fork_server import SLOTS
 
-START = "import json, sys; s = json.loads(sys.argv[1]); sys.path += s['search']; from recipes.main import main; main(s)"
+START = (
+    "import json, sys; s = json.loads(sys.argv[1]); sys.path += s['search']; from recipes.main import main;"
+    " main(s)"
+)
 ISOLATED = ("-s", "-P", "-S", "-B")
-"""No user's and no site's packages, no folder of the caller's, no .pyc files. Not -I, which would ignore PYTHONHASHSEED."""
+"""No user's and no site's packages, no folder of the caller's, no .pyc files.
+
+Not -I, which would ignore PYTHONHASHSEED.
+"""
 
 CLEAN_ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the order of a recipe's sets must not differ between runs
-    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+    ),
 }
 
 
@@ -35,9 +43,11 @@ class Server:
 
 
 def start(level: Level, module: str, folder: Path, scratch_bytes: int, stderr: int | None = None) -> Server:
-    """Start `module`'s server. `folder` is for its scratch folders where the level has no file systems of their own for them.
+    """Start `module`'s server. `folder` is for its scratch folders where the level has no file systems of
+    their own for them.
 
-    It is ready when {"ready"} comes over its control socket. Raises `EvaluatorError` where the level needs a bubblewrap and there is none.
+    It is ready when {"ready"} comes over its control socket. Raises `EvaluatorError` where the level needs a
+    bubblewrap and there is none.
     """
     found = allowed()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

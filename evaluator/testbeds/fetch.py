@@ -1,8 +1,10 @@
-"""One pinned archive from the package index that pip is configured for, downloaded without running anything of its authors'.
+"""One pinned archive from the package index that pip is configured for, downloaded without running anything
+of its authors'.
 
-`pip download` builds a source distribution's metadata, that is, it runs its setup.py. So the file is looked up in the index
-(the simple API, PEP 503 and PEP 691) and downloaded here; where to look comes from pip's own configuration and
-environment: index-url, extra-index-url, find-links, no-index, proxy, cert, trusted-host, timeout. The sha256 is fixed by the caller.
+`pip download` builds a source distribution's metadata, that is, it runs its setup.py. So the file is looked
+up in the index (the simple API, PEP 503 and PEP 691) and downloaded here; where to look comes from pip's own
+configuration and environment: index-url, extra-index-url, find-links, no-index, proxy, cert, trusted-host,
+timeout. The sha256 is fixed by the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +31,17 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener, ur
 from evaluator.errors import TestbedError
 
 DEFAULT_INDEX = "https://pypi.org/simple"
-_OPTIONS = ("index-url", "extra-index-url", "find-links", "no-index", "proxy", "cert", "trusted-host", "timeout", "default-timeout")
+_OPTIONS = (
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "no-index",
+    "proxy",
+    "cert",
+    "trusted-host",
+    "timeout",
+    "default-timeout",
+)
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _BLOCK = 1 << 20
 
@@ -47,7 +59,10 @@ class Archive:
 
 @dataclass(frozen=True)
 class Locations:
-    """Where pip looks, and how it gets there. `pages`: index and find-links locations in the order in which they are tried."""
+    """Where pip looks, and how it gets there.
+
+    `pages`: index and find-links locations in the order in which they are tried.
+    """
 
     indexes: tuple[str, ...]
     find_links: tuple[str, ...]
@@ -60,7 +75,8 @@ class Locations:
 def fetch(archive: Archive, folder: Path | str, progress: Progress | None = None) -> Path:
     """The archive's path in `folder`; it is downloaded unless it lies there already.
 
-    Raises TestbedError, in one line, if no location has it or can be reached, or if the file's sha256 is not the archive's.
+    Raises TestbedError, in one line, if no location has it or can be reached, or if the file's sha256 is not
+    the archive's.
     """
     folder = Path(folder)
     path = folder / archive.filename
@@ -70,7 +86,10 @@ def fetch(archive: Archive, folder: Path | str, progress: Progress | None = None
     folder.mkdir(parents=True, exist_ok=True)
     locations = pip_locations()
     failures = []
-    for page in (*locations.find_links, *(f"{index.rstrip('/')}/{_normalised(archive.project)}/" for index in locations.indexes)):
+    for page in (
+        *locations.find_links,
+        *(f"{index.rstrip('/')}/{_normalised(archive.project)}/" for index in locations.indexes),
+    ):
         try:
             url = _link(page, archive.filename, locations)
             if url is None:
@@ -86,7 +105,8 @@ def fetch(archive: Archive, folder: Path | str, progress: Progress | None = None
             failures.append(f"{_shown(page)}: {_reason(error)}")
     tried = "; ".join(failures) or "pip's configuration names no index"
     raise TestbedError(
-        f"cannot download {archive.filename} ({tried}). Check the network and pip's index, or put the file into {folder} yourself."
+        f"cannot download {archive.filename} ({tried}). Check the network and pip's index, or put the file"
+        f" into {folder} yourself."
     )
 
 
@@ -106,7 +126,9 @@ def pip_locations() -> Locations:
 
 
 def _pip_options() -> dict[str, str]:
-    run = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
     found: dict[tuple[int, str], str] = {}
     for line in run.stdout.splitlines() if run.returncode == 0 else ():
         match = re.fullmatch(r"(global|download|:env:)\.([a-z-]+)=(.*)", line)
@@ -149,15 +171,23 @@ def _link(page: str, filename: str, locations: Locations) -> str | None:
                 answer.read().decode("utf-8", "replace"),
             )
     if kind.endswith("json"):
-        targets = [file["url"] for file in json.loads(text).get("files", ()) if file.get("filename") == filename]
+        targets = [
+            file["url"] for file in json.loads(text).get("files", ()) if file.get("filename") == filename
+        ]
     else:
         parser = _Links()
         parser.feed(text)
-        targets = [target for target in parser.targets if unquote(urlsplit(target).path).rsplit("/", 1)[-1] == filename]
+        targets = [
+            target
+            for target in parser.targets
+            if unquote(urlsplit(target).path).rsplit("/", 1)[-1] == filename
+        ]
     return _with_credentials(urljoin(page, targets[0]), page) if targets else None
 
 
-def _download(url: str, path: Path, archive: Archive, locations: Locations, progress: Progress | None) -> None:
+def _download(
+    url: str, path: Path, archive: Archive, locations: Locations, progress: Progress | None
+) -> None:
     """Write the file under another name, and give it its own once its sha256 is right."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
@@ -180,7 +210,9 @@ def _check(path: Path, archive: Archive, source: str) -> None:
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != archive.sha256:
-        remedy = "delete it and try again" if source == str(path) else "check which index pip is configured for"
+        remedy = (
+            "delete it and try again" if source == str(path) else "check which index pip is configured for"
+        )
         raise TestbedError(f"{source} has sha256 {found}, not {archive.sha256}, and is refused; {remedy}.")
 
 
@@ -190,9 +222,17 @@ def _open(url: str, locations: Locations, accept: str = "*/*"):
     if parts.username:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    context = ssl.create_default_context(cafile=locations.cert if locations.cert and os.path.isfile(locations.cert) else None)
-    if parts.hostname in locations.trusted_hosts or f"{parts.hostname}:{parts.port}" in locations.trusted_hosts:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # as pip does; the sha256 is checked all the same
+    context = ssl.create_default_context(
+        cafile=locations.cert if locations.cert and os.path.isfile(locations.cert) else None
+    )
+    if (
+        parts.hostname in locations.trusted_hosts
+        or f"{parts.hostname}:{parts.port}" in locations.trusted_hosts
+    ):
+        context.check_hostname, context.verify_mode = (
+            False,
+            ssl.CERT_NONE,
+        )  # as pip does; the sha256 is checked all the same
     proxies = ProxyHandler({"http": locations.proxy, "https": locations.proxy} if locations.proxy else None)
     opener = build_opener(proxies, HTTPSHandler(context=context))
     return opener.open(Request(_without_credentials(url), headers=headers), timeout=locations.timeout)

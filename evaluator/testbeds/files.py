@@ -1,7 +1,8 @@
-"""A testbed from a user's files: train_label.jsonl, train_unlabel.jsonl and test.jsonl (see `labelled` for their form).
+"""A testbed from a user's files: train_label.jsonl, train_unlabel.jsonl and test.jsonl (see `labelled` for
+their form).
 
-`train_label` trains the weak model; `train_unlabel` becomes the training pool, its labels kept for the ceiling alone;
-`test` is cut into the fitness and the sealed split.
+`train_label` trains the weak model; `train_unlabel` becomes the training pool, its labels kept for the
+ceiling alone; `test` is cut into the fitness and the sealed split.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from evaluator.testbeds.prepared import Profile, Template, write
 from evaluator.testbeds.weak import teach
 
 FITNESS_SHARE = 1 / 3
-FITNESS_MINIMUM = 500  # a standard error of 0.02 in accuracy; taken from the sealed split while that keeps as many
+FITNESS_MINIMUM = (
+    500  # a standard error of 0.02 in accuracy; taken from the sealed split while that keeps as many
+)
 SMALLEST_TEST = 40
 SMALL_FITNESS = 1000
 
@@ -33,13 +36,17 @@ PAIR_TEMPLATES = (
     Template("{prompt}\n{reply}\nIs this a good reply? Answer:{verdict}", (" no", " yes")),
     Template("Reply: {reply}\nTo: {prompt}\nDoes the reply help, yes or no?", (" no", " yes")),
 )
-# Where the ceiling on film reviews was best; with more epochs at a higher rate, heads on real text learn each weak label by heart.
+# Where the ceiling on film reviews was best; with more epochs at a higher rate, heads on real text learn each
+# weak label by heart.
 HEAD_ON_TEXT = {"learning_rate": {"head": 5e-4, "lora": 1e-3}, "epochs": {"head": 10.0, "lora": 3.0}}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was prepared. `weak_accuracy`: mean over the weak teachers on the fitness split. `warnings`: one line each."""
+    """What was prepared. `weak_accuracy`: mean over the weak teachers on the fitness split.
+
+    `warnings`: one line each.
+    """
 
     path: Path
     content_hash: str
@@ -66,9 +73,10 @@ def prepare_files(
 ) -> Report:
     """Prepare the files of `folder` as a testbed in the folder `path`.
 
-    `strong`: hub name or local folder of a transformers decoder or encoder. `weak`: "tfidf", or a transformers model. `seed`
-    cuts the test file and draws the weak teachers. `progress` is called while a transformers teacher reads.
-    Raises TestbedError for what is wrong with the files (with file and line), EvaluatorError for a model that can't be used.
+    `strong`: hub name or local folder of a transformers decoder or encoder. `weak`: "tfidf", or a
+    transformers model. `seed` cuts the test file and draws the weak teachers. `progress` is called while a
+    transformers teacher reads. Raises TestbedError for what is wrong with the files (with file and line),
+    EvaluatorError for a model that can't be used.
     """
     return prepare_tables(
         read_folder(folder),
@@ -98,13 +106,20 @@ def prepare_tables(
     progress: Progress | None = None,
     strong_hash: str | None = None,
 ) -> Report:
-    """As `prepare_files`, from tables with the columns that `read_folder` gives them. `strong_hash`: by default the model's fingerprint."""
+    """As `prepare_files`, from tables with the columns that `read_folder` gives them.
+
+    `strong_hash`: by default the model's fingerprint.
+    """
     path = Path(path)
     kind = kind_of(tables["test"])
     description = describe(strong)
     templates = templates or default_templates(kind, description)
     fitness, sealed = cut(keys(tables["test"]), labels(tables["test"]), seed)
-    splits = {"train": tables["train_unlabel"], "fitness": tables["test"].select(fitness), "sealed": tables["test"].select(sealed)}
+    splits = {
+        "train": tables["train_unlabel"],
+        "fitness": tables["test"].select(fitness),
+        "sealed": tables["test"].select(sealed),
+    }
     rows = {split: inputs(table) for split, table in splits.items()}
     truth = {split: labels(table) for split, table in splits.items()}
     weak_labels = teach(
@@ -149,23 +164,32 @@ def prepare_tables(
 
 
 def default_templates(kind: str, strong: StrongDescription) -> tuple[Template, ...]:
-    """A question, a statement, and another wording; only a causal model is asked for its verdict on the questions."""
+    """A question, a statement, and another wording; only a causal model is asked for its verdict on the
+    questions.
+    """
     chosen = SINGLE_TEMPLATES if kind == "single" else PAIR_TEMPLATES
-    return tuple(template if strong.causal or template.is_statement else Template(template.pattern) for template in chosen)
+    return tuple(
+        template if strong.causal or template.is_statement else Template(template.pattern)
+        for template in chosen
+    )
 
 
 def default_profile(strong: StrongDescription) -> Profile:
-    """Four layers from two fifths of the depth to the deepest; heads read the one at four fifths, where verdicts are formed."""
+    """Four layers from two fifths of the depth to the deepest; heads read the one at four fifths, where
+    verdicts are formed.
+    """
     layers = sorted({max(1, round(strong.depth * share)) for share in (0.4, 0.6, 0.8, 1.0)})
     return Profile(layers=tuple(layers), head_layers=(max(1, round(strong.depth * 0.8)),), **HEAD_ON_TEXT)
 
 
-def cut(test_keys: list[tuple[str, ...]], test_labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    test_keys: list[tuple[str, ...]], test_labels: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the fitness and of the sealed split, sorted.
 
-    A third goes to fitness, or FITNESS_MINIMUM rows where a third is fewer, but never more than half. Either split has
-    the file's share of each class, and rows with the same input stay together.
-    Raises TestbedError if the test file is too small to be cut.
+    A third goes to fitness, or FITNESS_MINIMUM rows where a third is fewer, but never more than half. Either
+    split has the file's share of each class, and rows with the same input stay together. Raises TestbedError
+    if the test file is too small to be cut.
     """
     total = len(test_labels)
     share = min(1 / 2, max(FITNESS_SHARE, FITNESS_MINIMUM / total)) if total else 0.0
@@ -187,8 +211,8 @@ def cut(test_keys: list[tuple[str, ...]], test_labels: np.ndarray, seed: int) ->
     rest = np.setdiff1d(np.arange(total), chosen)
     if total < SMALLEST_TEST or min(len(set(test_labels[rows])) for rows in (chosen, rest)) < 2:
         raise TestbedError(
-            f"test.jsonl: {total} rows are too few to be cut into a fitness and a sealed split with both classes; "
-            f"give at least {SMALLEST_TEST}, better thousands."
+            f"test.jsonl: {total} rows are too few to be cut into a fitness and a sealed split with both"
+            f" classes; give at least {SMALLEST_TEST}, better thousands."
         )
     return chosen, rest
 
@@ -203,8 +227,14 @@ def _warnings(rows, truth, template: Template, strong: StrongDescription, weak_a
             found.append(f"{long} texts of {split} are longer than {limit} tokens and are cut")
     if len(truth["fitness"]) < SMALL_FITNESS:
         error = 0.5 / np.sqrt(len(truth["fitness"]))
-        found.append(f"the fitness split has {len(truth['fitness'])} rows: the standard error of an accuracy is up to {error:.3f}")
+        found.append(
+            f"the fitness split has {len(truth['fitness'])} rows: the standard error of an accuracy is up to"
+            f" {error:.3f}"
+        )
     majority = max(truth["fitness"].mean(), 1 - truth["fitness"].mean())
     if weak_accuracy <= majority:
-        found.append(f"the weak model ({weak_accuracy:.3f}) is no better than always answering the commoner class ({majority:.3f})")
+        found.append(
+            f"the weak model ({weak_accuracy:.3f}) is no better than always answering the commoner class"
+            f" ({majority:.3f})"
+        )
     return found

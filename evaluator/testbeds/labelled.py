@@ -1,7 +1,8 @@
-"""Labelled rows of a user's files, as `datasets` tables, read line by line so that a mistake is told with its file and line.
+"""Labelled rows of a user's files, as `datasets` tables, read line by line so that a mistake is told with its
+file and line.
 
-The JSON loader of `datasets` would guess types (a text like "2020-01-01" becomes a date), name no line, and cache in
-the user's home; here the table is built in memory from checked rows.
+The JSON loader of `datasets` would guess types (a text like "2020-01-01" becomes a date), name no line, and
+cache in the user's home; here the table is built in memory from checked rows.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ _REMEDY = {
 
 
 def read_folder(folder: Path | str) -> DatasetDict:
-    """The three files of `folder` as a DatasetDict: contract fields, "label" (0 or 1) and "line", nothing else.
+    """The three files of `folder` as a DatasetDict: contract fields, "label" (0 or 1) and "line", nothing
+    else.
 
-    A file holds one JSON object a line: question, choice and label, or prompt, first, second and label; any other field is left
-    behind. Raises TestbedError, with file and line, for whatever keeps them from being used.
+    A file holds one JSON object a line: question, choice and label, or prompt, first, second and label; any
+    other field is left behind. Raises TestbedError, with file and line, for whatever keeps them from being
+    used.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TestbedError(f"{folder}: no such folder; it should hold {', '.join(f'{name}.jsonl' for name in FILES)}.")
+        raise TestbedError(
+            f"{folder}: no such folder; it should hold {', '.join(f'{name}.jsonl' for name in FILES)}."
+        )
     kind = None
     tables = {}
     for name in FILES:
@@ -49,7 +54,10 @@ def read_folder(folder: Path | str) -> DatasetDict:
         found = {row["label"] for row in rows}
         if len(found) == 1:
             raise TestbedError(f"{path}: every label is {found.pop()}; add rows of the other class.")
-        features = dict.fromkeys(FIELDS[kind], Value("string")) | {"label": ClassLabel(names=["0", "1"]), "line": Value("int32")}
+        features = dict.fromkeys(FIELDS[kind], Value("string")) | {
+            "label": ClassLabel(names=["0", "1"]),
+            "line": Value("int32"),
+        }
         tables[name] = Dataset.from_list(rows, features=Features(features))
     return DatasetDict(tables)
 
@@ -71,7 +79,8 @@ def labels(table: Dataset) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The same input in two places. `count` rows of `second` also stand in `first` (the same file: rows that repeat an earlier one).
+    """The same input in two places. `count` rows of `second` also stand in `first` (the same file: rows that
+    repeat an earlier one).
 
     `example`: lines of the first such pair. `contradictions`: how many of the rows carry another label there.
     """
@@ -84,7 +93,9 @@ class Duplicates:
 
     def __str__(self) -> str:
         where = f"{self.count} rows of {self.second}.jsonl"
-        where += " repeat an earlier row" if self.first == self.second else f" also stand in {self.first}.jsonl"
+        where += (
+            " repeat an earlier row" if self.first == self.second else f" also stand in {self.first}.jsonl"
+        )
         against = f", {self.contradictions} of them with another label" if self.contradictions else ""
         return f"{where}{against} (lines {self.example[1]} and {self.example[0]})"
 
@@ -99,7 +110,9 @@ def duplicates(tables: DatasetDict) -> list[Duplicates]:
     found = []
     seen: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
     for second in FILES:
-        places = list(zip(keys(tables[second]), tables[second]["line"][:], tables[second]["label"][:], strict=True))
+        places = list(
+            zip(keys(tables[second]), tables[second]["line"][:], tables[second]["label"][:], strict=True)
+        )
         own: dict[tuple[str, ...], tuple[int, int]] = {}
         repeats = []
         for key, line, label in places:
@@ -115,7 +128,11 @@ def duplicates(tables: DatasetDict) -> list[Duplicates]:
             )
             if matches:
                 contradictions = sum(one[1] != other[1] for one, other in matches)
-                found.append(Duplicates(first, second, len(matches), contradictions, (matches[0][0][0], matches[0][1][0])))
+                found.append(
+                    Duplicates(
+                        first, second, len(matches), contradictions, (matches[0][0][0], matches[0][1][0])
+                    )
+                )
         seen[second] = own
     return found
 
@@ -130,11 +147,17 @@ def _lines(path: Path) -> Iterator[tuple[int, dict]]:
                     continue
                 row = json.loads(text)
             except UnicodeDecodeError as error:
-                raise TestbedError(f"{place}: not UTF-8 (byte {error.start}); save the file as UTF-8.") from None
+                raise TestbedError(
+                    f"{place}: not UTF-8 (byte {error.start}); save the file as UTF-8."
+                ) from None
             except json.JSONDecodeError as error:
-                raise TestbedError(f"{place}: not JSON ({error.msg}, column {error.colno}); write one object a line.") from None
+                raise TestbedError(
+                    f"{place}: not JSON ({error.msg}, column {error.colno}); write one object a line."
+                ) from None
             if not isinstance(row, dict):
-                raise TestbedError(f"{place}: a {type(row).__name__} where an object was expected; write one object a line.")
+                raise TestbedError(
+                    f"{place}: a {type(row).__name__} where an object was expected; write one object a line."
+                )
             yield number, row
 
 
@@ -143,13 +166,17 @@ def _kind(row: dict, place: str) -> str:
     if len(matching) == 1:
         return matching[0]
     forms = " or ".join(", ".join(fields) for fields in FIELDS.values())
-    raise TestbedError(f"{place}: fields {', '.join(row) or 'none'}; a row has the fields {forms}, and label.")
+    raise TestbedError(
+        f"{place}: fields {', '.join(row) or 'none'}; a row has the fields {forms}, and label."
+    )
 
 
 def _checked(row: dict, kind: str, place: str, purpose: str) -> dict:
     for field in FIELDS[kind]:
         if row.get(field) is None:
-            raise TestbedError(f"{place}: no {field}; every row of these files has {', '.join(FIELDS[kind])} and label.")
+            raise TestbedError(
+                f"{place}: no {field}; every row of these files has {', '.join(FIELDS[kind])} and label."
+            )
         if not isinstance(row[field], str):
             raise TestbedError(f"{place}: {field} is {json.dumps(row[field])[:60]}; write it as a string.")
     label = row.get("label")

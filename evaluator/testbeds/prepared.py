@@ -1,7 +1,8 @@
-"""A prepared testbed: the one on-disk form in which every testbed, built-in or a user's, reaches the evaluator.
+"""A prepared testbed: the one on-disk form in which every testbed, built-in or a user's, reaches the
+evaluator.
 
-A preparer (`mini`, `film`, `files`) writes a folder with `write`; the trainer reads it with `Testbed.load`, which
-never opens anything under `labels/`; the grader alone reads that, with `load_labels`.
+A preparer (`mini`, `film`, `files`) writes a folder with `write`; the trainer reads it with `Testbed.load`,
+which never opens anything under `labels/`; the grader alone reads that, with `load_labels`.
 
     testbed.json          name, kind, templates, strong model, profile, content hash
     train.jsonl           the unlabelled training pool, the rows that carry weak labels
@@ -11,10 +12,10 @@ never opens anything under `labels/`; the grader alone reads that, with `load_la
     labels/train.npy      [n] uint8 ground truth of the training pool, for the ceiling alone
     labels/fitness.npy    [m] uint8
     labels/sealed.npy     [k] uint8
-    labels/weak_fitness.npy, labels/weak_sealed.npy   [seeds, m], [seeds, k] float32: P(class 1) by each weak model
+    labels/weak_fitness.npy, labels/weak_sealed.npy   [seeds, m], [seeds, k] float32: P(class 1) by weak model
 
-A row is `{"question", "choice"}` (kind "single": is this choice right?) or `{"prompt", "first", "second"}` (kind
-"pair": class 1 says that the first is the better one). Any other field stays behind.
+A row is `{"question", "choice"}` (kind "single": is this choice right?) or `{"prompt", "first", "second"}`
+(kind "pair": class 1 says that the first is the better one). Any other field stays behind.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ FIELDS = {"single": ("question", "choice"), "pair": ("prompt", "first", "second"
 class Template:
     """How a row becomes text for the strong model.
 
-    `pattern` is a format string over `{question}` and `{choice}`, or over `{prompt}` and `{reply}` for pairs, whose two
-    replies are encoded apart. `verdicts` are the two label words (class 0, class 1) whose next-token logits make
-    the zero-shot prior, or None. A pattern with `{verdict}` is a statement: it asserts class 1, and class 0 when swapped.
+    `pattern` is a format string over `{question}` and `{choice}`, or over `{prompt}` and `{reply}` for pairs,
+    whose two replies are encoded apart. `verdicts` are the two label words (class 0, class 1) whose
+    next-token logits make the zero-shot prior, or None. A pattern with `{verdict}` is a statement: it asserts
+    class 1, and class 0 when swapped.
     """
 
     pattern: str
@@ -63,12 +65,14 @@ class Template:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a student is by default on a testbed, and what a trial may spend. The hyperparameters are vanilla's.
+    """What a student is by default on a testbed, and what a trial may spend. The hyperparameters are
+    vanilla's.
 
-    `layers`: the layers of the strong model whose hidden states are cached and offered to recipes, deepest last.
-    `head_layers`: those whose concatenation a head reads. `learning_rate`, `epochs`, `batch_size`, `weight_decay`: by
-    kind of student. `budget`: a trial's tokens as a multiple of vanilla's (trained plus forwarded, on the training pool).
-    `precision`: of the cached hidden states; "bfloat16" holds where the processor has it, others use float32.
+    `layers`: the layers of the strong model whose hidden states are cached and offered to recipes, deepest
+    last. `head_layers`: those whose concatenation a head reads. `learning_rate`, `epochs`, `batch_size`,
+    `weight_decay`: by kind of student. `budget`: a trial's tokens as a multiple of vanilla's (trained plus
+    forwarded, on the training pool). `precision`: of the cached hidden states; "bfloat16" holds where the
+    processor has it, others use float32.
     """
 
     student: str = "head"
@@ -87,7 +91,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class Testbed:
-    """Everything about a testbed that the trainer may know: inputs and weak labels, never the ground truth."""
+    """Everything about a testbed that the trainer may know: inputs and weak labels, never the
+    ground truth.
+    """
 
     __test__ = False
 
@@ -106,20 +112,29 @@ class Testbed:
         try:
             meta = json.loads((path / "testbed.json").read_text())
         except FileNotFoundError:
-            raise TestbedError(f"{path} is not a prepared testbed (no testbed.json). Prepare it with `evo-aar testbed`.") from None
+            raise TestbedError(
+                f"{path} is not a prepared testbed (no testbed.json). Prepare it with `evo-aar testbed`."
+            ) from None
         except json.JSONDecodeError as error:
             raise TestbedError(
-                f"{path / 'testbed.json'}, line {error.lineno}: not JSON ({error.msg}). Prepare the testbed again."
+                f"{path / 'testbed.json'}, line {error.lineno}: not JSON ({error.msg}). Prepare the testbed"
+                " again."
             ) from None
         if meta.get("format") != FORMAT:
-            raise TestbedError(f"{path} has testbed format {meta.get('format')}; this version reads {FORMAT}. Prepare it again.")
+            raise TestbedError(
+                f"{path} has testbed format {meta.get('format')}; this version reads {FORMAT}. Prepare it"
+                " again."
+            )
         profile = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["profile"].items()}
         return cls(
             path=path,
             name=meta["name"],
             kind=meta["kind"],
             strong=meta["strong"],
-            templates=tuple(Template(t["pattern"], tuple(t["verdicts"]) if t["verdicts"] else None) for t in meta["templates"]),
+            templates=tuple(
+                Template(t["pattern"], tuple(t["verdicts"]) if t["verdicts"] else None)
+                for t in meta["templates"]
+            ),
             profile=Profile(**profile),
             content_hash=meta["content_hash"],
             sizes=meta["sizes"],
@@ -136,7 +151,10 @@ class Testbed:
 
 
 def load_labels(path: Path | str, name: str) -> np.ndarray:
-    """Ground truth or weak predictions under `labels/`; the grader's alone. `name` as in the module's listing."""
+    """Ground truth or weak predictions under `labels/`; the grader's alone.
+
+    `name` as in the module's listing.
+    """
     return np.load(Path(path) / "labels" / f"{name}.npy")
 
 
@@ -155,17 +173,25 @@ def write(
     weak_sealed: np.ndarray,
     strong_hash: str,
 ) -> str:
-    """Write a prepared testbed and return its content hash. `testbed.json` is written last: without it there is no testbed.
+    """Write a prepared testbed and return its content hash. `testbed.json` is written last: without it there
+    is no testbed.
 
-    `rows` and `labels` hold the three splits; `strong_hash` identifies the strong model's weights (a hub revision or
-    a digest of the file), so that the same name with other weights is another testbed.
+    `rows` and `labels` hold the three splits; `strong_hash` identifies the strong model's weights (a hub
+    revision or a digest of the file), so that the same name with other weights is another testbed.
     """
     if set(rows) != set(SPLITS) or set(labels) != set(SPLITS):
         raise ValueError(f"rows and labels need exactly the splits {SPLITS}")
     (path / "labels").mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(
         json.dumps(
-            [FORMAT, name, kind, strong_hash, [dataclasses.astuple(t) for t in templates], dataclasses.asdict(profile)],
+            [
+                FORMAT,
+                name,
+                kind,
+                strong_hash,
+                [dataclasses.astuple(t) for t in templates],
+                dataclasses.asdict(profile),
+            ],
             sort_keys=True,
         ).encode()
     )
@@ -179,7 +205,11 @@ def write(
             raise ValueError(f"{split}: {len(keep)} rows but labels of shape {truth.shape}")
         np.save(path / "labels" / f"{split}.npy", truth)
         digest.update(truth.tobytes())
-    for file, array in (("weak_labels", weak_labels), ("labels/weak_fitness", weak_fitness), ("labels/weak_sealed", weak_sealed)):
+    for file, array in (
+        ("weak_labels", weak_labels),
+        ("labels/weak_fitness", weak_fitness),
+        ("labels/weak_sealed", weak_sealed),
+    ):
         array = np.ascontiguousarray(array, np.float32)
         np.save(path / f"{file}.npy", array)
         digest.update(array.tobytes())

@@ -1,12 +1,13 @@
 """Weak teachers: the models whose errors a recipe has to overcome.
 
-A teacher is a logistic regression on features of the text: tf-idf of words (`tfidf`), or the hidden states of a
-small transformers model. It is trained `SEEDS` times, each time on its own stratified share of the labelled rows, the seed
-0 that labels the training pool included: so the mean accuracy over seeds is an unbiased estimate of that teacher's.
+A teacher is a logistic regression on features of the text: tf-idf of words (`tfidf`), or the hidden states of
+a small transformers model. It is trained `SEEDS` times, each time on its own stratified share of the labelled
+rows, the seed 0 that labels the training pool included: so the mean accuracy over seeds is an unbiased
+estimate of that teacher's.
 
-Probabilities are calibrated by Platt's method (Platt 1999, "Probabilistic outputs for support vector machines") on decisions that
-were made out of fold. A pair is decided on the difference of its replies' features without an intercept: which reply comes
-first cannot matter.
+Probabilities are calibrated by Platt's method (Platt 1999, "Probabilistic outputs for support vector
+machines") on decisions that were made out of fold. A pair is decided on the difference of its replies'
+features without an intercept: which reply comes first cannot matter.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ Features = np.ndarray | sparse.csr_matrix
 
 @dataclass(frozen=True)
 class WeakLabels:
-    """`pool` [n, 2] float32: P(class | row) by the teacher of seed 0. `fitness` [seeds, m], `sealed` [seeds, k]: P(class 1)."""
+    """`pool` [n, 2] float32: P(class | row) by the teacher of seed 0.
+
+    `fitness` [seeds, m], `sealed` [seeds, k]: P(class 1).
+    """
 
     pool: np.ndarray
     fitness: np.ndarray
@@ -63,8 +67,9 @@ def teach(
 ) -> WeakLabels:
     """Train the teachers on `labelled` and let them judge the other splits.
 
-    `teacher`: "tfidf", or the hub name or folder of a transformers model, read through `template`. Raises TestbedError if a class
-    has fewer than MINIMUM_PER_CLASS labels, EvaluatorError if the model cannot be read.
+    `teacher`: "tfidf", or the hub name or folder of a transformers model, read through `template`. Raises
+    TestbedError if a class has fewer than MINIMUM_PER_CLASS labels, EvaluatorError if the model cannot be
+    read.
     """
     labels = np.asarray(labels)
     counts = np.bincount(labels, minlength=2)
@@ -75,12 +80,22 @@ def teach(
         )
     splits = [labelled, pool, fitness, sealed]
     if teacher == "tfidf":
-        features, classifier = _tfidf(kind, splits), LogisticRegression(C=3.0, fit_intercept=kind == "single", max_iter=1000)
+        features, classifier = (
+            _tfidf(kind, splits),
+            LogisticRegression(C=3.0, fit_intercept=kind == "single", max_iter=1000),
+        )
     else:
         features = _hidden_states(teacher, kind, template, splits, device, progress)
-        scaler = StandardScaler(with_mean=kind == "single")  # a pair's differences have no direction, hence no mean to remove
-        classifier = make_pipeline(scaler, LogisticRegression(C=0.01, fit_intercept=kind == "single", max_iter=1000))
-    judges = [_train(classifier, kind, features[0], labels, np.random.default_rng([seed, number])) for number in range(SEEDS)]
+        scaler = StandardScaler(
+            with_mean=kind == "single"
+        )  # a pair's differences have no direction, hence no mean to remove
+        classifier = make_pipeline(
+            scaler, LogisticRegression(C=0.01, fit_intercept=kind == "single", max_iter=1000)
+        )
+    judges = [
+        _train(classifier, kind, features[0], labels, np.random.default_rng([seed, number]))
+        for number in range(SEEDS)
+    ]
     first = judges[0](features[1])
     return WeakLabels(
         pool=np.stack([1 - first, first], axis=1).astype(np.float32),
@@ -95,7 +110,9 @@ def _train(
     """One seed's teacher: P(class 1) of features."""
     own = np.sort(np.concatenate([_share(np.flatnonzero(labels == label), rng) for label in (0, 1)]))
     features, labels = features[own], labels[own]
-    folds = StratifiedKFold(min(FOLDS, np.bincount(labels).min()), shuffle=True, random_state=int(rng.integers(2**31)))
+    folds = StratifiedKFold(
+        min(FOLDS, np.bincount(labels).min()), shuffle=True, random_state=int(rng.integers(2**31))
+    )
     out_of_fold = cross_val_predict(classifier, features, labels, cv=folds, method="decision_function")
     platt = LogisticRegression(C=100.0, fit_intercept=kind == "single").fit(out_of_fold[:, None], labels)
     slope, intercept = max(float(platt.coef_[0, 0]), _SMALLEST_SLOPE), float(np.ravel(platt.intercept_)[0])
@@ -115,7 +132,8 @@ def _tfidf(kind: str, splits: list[Rows]) -> list[Features]:
         return [vectorizer.transform(one) for one in texts]
     vectorizer.fit([row[reply] for row in splits[0] for reply in ("first", "second")])
     return [
-        vectorizer.transform([row["first"] for row in rows]) - vectorizer.transform([row["second"] for row in rows])
+        vectorizer.transform([row["first"] for row in rows])
+        - vectorizer.transform([row["second"] for row in rows])
         for rows in splits
     ]
 

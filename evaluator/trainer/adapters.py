@@ -1,10 +1,12 @@
-"""Low-rank adapters of K slots on one frozen model: attached for the length of a `with`, leaving the model as it was.
+"""Low-rank adapters of K slots on one frozen model: attached for the length of a `with`, leaving the model as
+it was.
 
-Hu et al. 2021, "LoRA", section 4.1: y = W x + (alpha / r) B A x. Activations are laid out slot by slot, so that a layer's input
-is K equal parts and slot k's factors meet part k alone, by batched matrix product.
+Hu et al. 2021, "LoRA", section 4.1: y = W x + (alpha / r) B A x. Activations are laid out slot by slot, so
+that a layer's input is K equal parts and slot k's factors meet part k alone, by batched matrix product.
 
-On a CPU the frozen product is batched too, the one weight repeated by a stride of zero: a plain product of all rows at once rounds
-by their number, a batched one by the rows of one slot. It costs the same. On a GPU one plain product is used.
+On a CPU the frozen product is batched too, the one weight repeated by a stride of zero: a plain product of
+all rows at once rounds by their number, a batched one by the rows of one slot. It costs the same. On a GPU
+one plain product is used.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Factors:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen linear layer: `weight` [out, in], in the precision of its products, and `bias` [out] or None."""
+    """A frozen linear layer: `weight` [out, in], in the precision of its products, and `bias`
+    [out] or None.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -94,8 +98,9 @@ def _forward(
     def forward(inputs: torch.Tensor) -> torch.Tensor:
         if len(inputs) not in sizes:
             raise EvaluatorError(
-                f"layer {name} got {len(inputs)} rows where {sizes[0]} texts or {sizes[1]} tokens were due: the strong model doesn't keep "
-                "its inputs in order there (experts, or shared positions), so LoRA students can't use it. Use head students with it."
+                f"layer {name} got {len(inputs)} rows where {sizes[0]} texts or {sizes[1]} tokens were due:"
+                " the strong model doesn't keep its inputs in order there (experts, or shared positions), so"
+                " LoRA students can't use it. Use head students with it."
             )
         parts = inputs.reshape(slots, -1, inputs.shape[-1])
         if factors is None:
@@ -109,7 +114,10 @@ def _forward(
 
 @contextmanager
 def replaced(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
-    """Call these functions in place of the modules' own `forward` while the context lasts. Not for several threads at once."""
+    """Call these functions in place of the modules' own `forward` while the context lasts.
+
+    Not for several threads at once.
+    """
     own = {module: module.__dict__.get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
@@ -124,8 +132,17 @@ def replaced(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
 
 
 def adapted_forwards(
-    layers: Mapping[str, tuple[nn.Module, Frozen]], factors: Mapping[str, Factors], slots: int, scale: float, tokens: torch.Tensor
+    layers: Mapping[str, tuple[nn.Module, Frozen]],
+    factors: Mapping[str, Factors],
+    slots: int,
+    scale: float,
+    tokens: torch.Tensor,
 ) -> dict[nn.Module, Callable]:
-    """The forward of every linear layer for `slots` slots whose `tokens` [texts, length] are read, with factors where there are any."""
+    """The forward of every linear layer for `slots` slots whose `tokens` [texts, length] are read, with
+    factors where there are any.
+    """
     sizes = (len(tokens), tokens.numel())
-    return {module: _forward(name, frozen, factors.get(name), slots, scale, sizes) for name, (module, frozen) in layers.items()}
+    return {
+        module: _forward(name, frozen, factors.get(name), slots, scale, sizes)
+        for name, (module, frozen) in layers.items()
+    }

@@ -1,7 +1,9 @@
-"""A fused batch: slots of one structure whose state is one tensor, run in one forward, one backward and one optimiser update.
+"""A fused batch: slots of one structure whose state is one tensor, run in one forward, one backward and one
+optimiser update.
 
-The stacked state lives as long as the membership does. What each slot does next is laid out for a window of steps, so that a step of all
-slots costs the interpreter little more than a step of one. No operation crosses slots.
+The stacked state lives as long as the membership does. What each slot does next is laid out for a window of
+steps, so that a step of all slots costs the interpreter little more than a step of one. No operation crosses
+slots.
 """
 
 from __future__ import annotations
@@ -47,10 +49,16 @@ class FusedBatch:
         self._all = list(range(len(slots)))
         self._begins: list[int] = []
         self._ends = [0] * len(slots)
-        self._index: torch.Tensor | None = None  # where all slots' next steps lie in the window, while they go in step
+        self._index: torch.Tensor | None = (
+            None  # where all slots' next steps lie in the window, while they go in step
+        )
 
     def _losses_of(self, slots: Sequence[Slot]) -> NamedLosses:
-        return NamedLosses([slot.training.loss for slot in slots], [slot.training.loss_options for slot in slots], self._device)
+        return NamedLosses(
+            [slot.training.loss for slot in slots],
+            [slot.training.loss_options for slot in slots],
+            self._device,
+        )
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -74,7 +82,10 @@ class FusedBatch:
             self.slots = []
 
     def split(self, size: int) -> list[FusedBatch]:
-        """The slots in batches of at most `size`, on the memory that they have now. This one is no more to be used."""
+        """The slots in batches of at most `size`, on the memory that they have now.
+
+        This one is no more to be used.
+        """
         parts = []
         for start in range(0, len(self.slots), size):
             part = object.__new__(FusedBatch)
@@ -100,8 +111,13 @@ class FusedBatch:
     # ---- steps
 
     def advance(self) -> None:
-        """One step of every slot that is ready. A slot that awaits its recipe's gradient stays where it is."""
-        active = [index for index, slot in enumerate(self.slots) if slot.ready] if self._own_losses else self._all
+        """One step of every slot that is ready.
+
+        A slot that awaits its recipe's gradient stays where it is.
+        """
+        active = (
+            [index for index, slot in enumerate(self.slots) if slot.ready] if self._own_losses else self._all
+        )
         if not active:
             return
         rows, examples = self._next(active)
@@ -109,9 +125,13 @@ class FusedBatch:
         slots = self.slots if active is self._all else [self.slots[index] for index in active]
         seen: dict[str, torch.Tensor] = {}
 
-        def logit_gradient(logits: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def logit_gradient(
+            logits: torch.Tensor, hidden: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
             seen["margin"] = logits[..., 1] - logits[..., 0]
-            slope = self._losses_for(active).slopes(seen["margin"], targets, self._progress(active)).mul_(shares)
+            slope = (
+                self._losses_for(active).slopes(seen["margin"], targets, self._progress(active)).mul_(shares)
+            )
             return self._with_given(slots, torch.stack([-slope, slope], -1), hidden)
 
         found = self._model.gradients(self._stacked(active), rows, logit_gradient)
@@ -152,7 +172,9 @@ class FusedBatch:
             self._fill_window()
         index = self._index if some is self._all else None
         if index is None:
-            index = torch.tensor([self._begins[index] + self.slots[index].step for index in some], device=self._device)
+            index = torch.tensor(
+                [self._begins[index] + self.slots[index].step for index in some], device=self._device
+            )
         self._index = index if some is self._all else None
         return self._window_rows.index_select(0, index), self._window_examples.index_select(0, index)
 
@@ -200,19 +222,35 @@ class FusedBatch:
             if self._alike and rates.count(rates[0]) == len(rates):
                 first = slots[0].training
                 update = UPDATES[first.optimiser]
-                update(self._rows[0], self._gradient_rows, *self._rows[1:], self._step_rows, rates[0], first.weight_decay)
+                update(
+                    self._rows[0],
+                    self._gradient_rows,
+                    *self._rows[1:],
+                    self._step_rows,
+                    rates[0],
+                    first.weight_decay,
+                )
                 return
         else:
             torch._foreach_add_([self._step_rows[index] for index in active], 1.0)
         together: dict[tuple[str, float, float], list[tuple[int, int]]] = {}
         for place, (index, slot) in enumerate(zip(active, slots, strict=True)):
-            together.setdefault((slot.training.optimiser, rates[place], slot.training.weight_decay), []).append((place, index))
+            together.setdefault(
+                (slot.training.optimiser, rates[place], slot.training.weight_decay), []
+            ).append((place, index))
         for (optimiser, *rate), pairs in together.items():
             state = [[part[index] for _, index in pairs] for part in (*self._rows, self._step_rows)]
-            UPDATES[optimiser](state[0], [self._gradient_rows[place] for place, _ in pairs], *state[1:], *rate)
+            UPDATES[optimiser](
+                state[0], [self._gradient_rows[place] for place, _ in pairs], *state[1:], *rate
+            )
 
     def _log(
-        self, active: list[int], slots: Sequence[Slot], margin: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor
+        self,
+        active: list[int],
+        slots: Sequence[Slot],
+        margin: torch.Tensor,
+        targets: torch.Tensor,
+        shares: torch.Tensor,
     ) -> None:
         logged = [place for place, slot in enumerate(slots) if slot.step in slot.logged_steps]
         if not logged:

@@ -1,7 +1,9 @@
-"""How many slots one fused step holds: a budget of tokens, tuned once per device and structure, and kept in the cache.
+"""How many slots one fused step holds: a budget of tokens, tuned once per device and structure, and kept in
+the cache.
 
-Fusing spreads a step's fixed cost over its slots. Once the products themselves fill the device it gains nothing, and on a CPU it loses, as
-the slots' states leave the cache; beyond the budget slots take turns instead. The budget decides when things happen, never what comes out.
+Fusing spreads a step's fixed cost over its slots. Once the products themselves fill the device it gains
+nothing, and on a CPU it loses, as the slots' states leave the cache; beyond the budget slots take turns
+instead. The budget decides when things happen, never what comes out.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from evaluator.trainer.slot import Slot, Training
 ROUNDS = 5
 MOST_SLOTS = 64
 MOST_SECONDS = 1.0  # of one trial step: sizes beyond it aren't tried
-WORTHWHILE = 1.05  # the smallest batch whose time per slot is within this factor of the best: less than that is measuring noise
+# the smallest batch whose time per slot is within this factor of the best: less than that is measuring noise
+WORTHWHILE = 1.05
 
 
 class Fusion:
@@ -37,7 +40,9 @@ class Fusion:
         self._known: dict[str, int] = {}
 
     def most(self, training: Training, resident: int) -> int:
-        """How many slots such as this training's run in one fused step, at least one; not looked into while only one is resident."""
+        """How many slots such as this training's run in one fused step, at least one; not looked into while
+        only one is resident.
+        """
         if resident < 2:
             return 1
         tokens = self._tokens if self._tokens is not None else self._tuned(training)
@@ -52,7 +57,13 @@ class Fusion:
             except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
                 seconds = time_per_slot(training, self._device)
                 found = budget(seconds) * tokens_of(training)
-                _write(path, {"tokens": found, "microseconds_per_slot": {str(k): round(v * 1e6, 1) for k, v in seconds.items()}})
+                _write(
+                    path,
+                    {
+                        "tokens": found,
+                        "microseconds_per_slot": {str(k): round(v * 1e6, 1) for k, v in seconds.items()},
+                    },
+                )
             self._known[name] = found
         return self._known[name]
 
@@ -63,7 +74,9 @@ def tokens_of(training: Training) -> int:
 
 
 def structure(training: Training) -> str:
-    """A name for trainings that cost alike: kind of student, parameters, memory and tokens of a step, to powers of two."""
+    """A name for trainings that cost alike: kind of student, parameters, memory and tokens of a step, to
+    powers of two.
+    """
     sizes = [
         sum(math.prod(shape) for shape in training.model.shapes().values()),
         training.model.bytes_per_row,
@@ -80,7 +93,9 @@ def budget(seconds: dict[int, float]) -> int:
 
 
 def time_per_slot(training: Training, device: torch.device) -> dict[int, float]:
-    """Seconds per slot of a fused step of 1, 2, 4, ... slots: the best of some rounds, in which the sizes take turns."""
+    """Seconds per slot of a fused step of 1, 2, 4, ... slots: the best of some rounds, in which the sizes
+    take turns.
+    """
     free = memory.SHARE[device.type] * memory.free_bytes(device)
     cost = memory.slot_bytes(training) + memory.step_bytes(training)
     batches, best = {}, {}
@@ -103,9 +118,18 @@ def _sample(training: Training, seed: int) -> Slot:
     rows = np.random.default_rng(seed).choice(training.rows, training.batch * (ROUNDS + 4))
     count = len(rows)
     sample = replace(
-        training, rows=rows, targets=np.full((count, 2), 0.5, np.float32), weights=np.ones(count, np.float32), order=None,
-        loss="cross_entropy", loss_options={}, epochs=1.0, batch_size=training.batch, seed=seed, start=None,
-    )  # fmt: skip
+        training,
+        rows=rows,
+        targets=np.full((count, 2), 0.5, np.float32),
+        weights=np.ones(count, np.float32),
+        order=None,
+        loss="cross_entropy",
+        loss_options={},
+        epochs=1.0,
+        batch_size=training.batch,
+        seed=seed,
+        start=None,
+    )
     slot = Slot(sample, lambda slot: None)
     slot.begin()
     return slot

@@ -1,7 +1,7 @@
 """Slots of one structure and batch size: fused up to a budget, in turns of some steps beyond it.
 
-A slot that ends frees its place at once and another takes it. When memory runs out in a step, nobody has moved: the batch is halved,
-and so is the budget.
+A slot that ends frees its place at once and another takes it. When memory runs out in a step, nobody has
+moved: the batch is halved, and so is the budget.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Group:
     `on_step(slots)` is called with the slots that a fused step moved.
     """
 
-    def __init__(self, most: Callable[[int], int], on_step: Callable[[Sequence[Slot]], None] = lambda slots: None) -> None:
+    def __init__(
+        self, most: Callable[[int], int], on_step: Callable[[Sequence[Slot]], None] = lambda slots: None
+    ) -> None:
         self._most = most
         self._on_step = on_step
         self._ceiling: int | None = None  # what memory has shown to be too much
@@ -46,7 +48,10 @@ class Group:
         )
 
     def step(self) -> list[Slot]:
-        """One fused step of the batch whose turn it is; the slots that ended, or failed. A slot whose own loss is awaited stays where it is."""
+        """One fused step of the batch whose turn it is; the slots that ended, or failed.
+
+        A slot whose own loss is awaited stays where it is.
+        """
         self._arrange()
         for _ in range(len(self._turns)):
             batch = self._turns.popleft()
@@ -76,7 +81,10 @@ class Group:
         return ended
 
     def _within_memory(self, batch: FusedBatch, act: Callable[[], None]) -> bool:
-        """Whether a batch could act. If memory ran out, its halves have the next turns, and a slot that was alone has failed."""
+        """Whether a batch could act.
+
+        If memory ran out, its halves have the next turns, and a slot that was alone has failed.
+        """
         try:
             act()
             return True
@@ -124,5 +132,7 @@ class Group:
 
 
 def history(slot: Slot) -> list[dict]:
-    """The slot's logged steps as plain dicts; a loss that the recipe computed itself is unknown here, and None."""
+    """The slot's logged steps as plain dicts; a loss that the recipe computed itself is unknown here, and
+    None.
+    """
     return [{**asdict(step), "loss": step.loss if step.loss == step.loss else None} for step in slot.history]

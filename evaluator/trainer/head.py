@@ -1,6 +1,8 @@
-"""Heads on cached hidden states of the frozen strong model: linear, or with one hidden layer. Backward is written out by hand.
+"""Heads on cached hidden states of the frozen strong model: linear, or with one hidden layer. Backward is
+written out by hand.
 
-A head costs a few matrix products a step, so what there is to gain is overhead: K heads are K batches of one `bmm`.
+A head costs a few matrix products a step, so what there is to gain is overhead: K heads are K batches of one
+`bmm`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from evaluator.trainer.model import LogitGradient, Parameters
 
 
 class Features:
-    """What heads read: concatenated hidden states by split, standardised with the training pool's statistics or as they are.
+    """What heads read: concatenated hidden states by split, standardised with the training pool's statistics
+    or as they are.
 
     `mean` and `scale` are what is subtracted and divided by: [d] float32, or 0 and 1.
     """
 
-    def __init__(self, states: HiddenStates, layers: tuple[int, ...], standardise: bool, device: torch.device) -> None:
+    def __init__(
+        self, states: HiddenStates, layers: tuple[int, ...], standardise: bool, device: torch.device
+    ) -> None:
         self._states = states
         self.layers = layers
         self._device = device
@@ -28,7 +33,11 @@ class Features:
         raw = self._read("train")
         self.mean = raw.mean(0, dtype=np.float64).astype(np.float32) if standardise else np.float32(0)
         # A coordinate that never varies carries nothing: it becomes zero, not infinite.
-        self.scale = np.maximum(raw.std(0, dtype=np.float64), 1e-6).astype(np.float32) if standardise else np.float32(1)
+        self.scale = (
+            np.maximum(raw.std(0, dtype=np.float64), 1e-6).astype(np.float32)
+            if standardise
+            else np.float32(1)
+        )
 
     def _read(self, split: str) -> np.ndarray:
         return np.concatenate([self._states.get(split, layer) for layer in self.layers], axis=1)
@@ -37,7 +46,9 @@ class Features:
         """[n, d] float32."""
         if split not in self._by_split:
             values = (self._read(split) - self.mean) / self.scale
-            self._by_split[split] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self._device)
+            self._by_split[split] = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(
+                self._device
+            )
         return self._by_split[split]
 
     @property
@@ -46,7 +57,10 @@ class Features:
 
 
 class HeadModel:
-    """A `StudentModel`. Parameters: `weight_2` [h, 2], `bias_2` [2] and, with a hidden layer, `weight_1` [d, h], `bias_1` [h]."""
+    """A `StudentModel`.
+
+    Parameters: `weight_2` [h, 2], `bias_2` [2] and, with a hidden layer, `weight_1` [d, h], `bias_1` [h].
+    """
 
     kind = "head"
 
@@ -78,14 +92,17 @@ class HeadModel:
             parameters[name] = (torch.rand(*shape, generator=generator) * (2 * bound) - bound).to(device)
         return parameters
 
-    def _outputs(self, parameters: Parameters, split: str, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _outputs(
+        self, parameters: Parameters, split: str, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Inputs [K, B, d], what the last layer reads [K, B, h] and logits [K, B, 2]."""
         features = self.features.of(split)
         inputs = features.index_select(0, rows.reshape(-1)).view(*rows.shape, -1)
         hidden = inputs
         if self._hidden_size:
             hidden = torch.baddbmm(parameters["bias_1"][:, None], inputs, parameters["weight_1"]).relu_()
-        # The library multiplies by a matrix of two columns several times faster where these, and not its rows, lie together.
+        # The library multiplies by a matrix of two columns several times faster where these, and not its
+        # rows, lie together.
         columns = parameters["weight_2"].mT.contiguous().mT
         return inputs, hidden, torch.bmm(hidden, columns).add_(parameters["bias_2"][:, None])
 
@@ -96,7 +113,9 @@ class HeadModel:
         _, hidden, logits = self._outputs(parameters, "train", rows)
         return logits, hidden
 
-    def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
+    def gradients(
+        self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient
+    ) -> Parameters:
         inputs, hidden, logits = self._outputs(parameters, "train", rows)
         d_logits, d_hidden = logit_gradient(logits, hidden)
         gradients = {"weight_2": torch.bmm(d_logits.mT, hidden).mT, "bias_2": d_logits.sum(1)}

@@ -1,4 +1,6 @@
-"""Where a structure's parameters lie in one flat row of numbers, so that K slots' are one matrix and an update is one pass."""
+"""Where a structure's parameters lie in one flat row of numbers, so that K slots' are one matrix and an
+update is one pass.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,15 @@ import torch
 
 from evaluator.trainer.model import Parameters
 
-ALIGNMENT = 16  # float32 numbers: every parameter begins on a cache line, in every row, so that products take the same path
+# float32 numbers: every parameter begins on a cache line, in every row, so that products take the same path
+ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`names`, `shapes` and `starts` of the parameters within a row of `width` numbers; what lies between them is zero and stays zero."""
+    """`names`, `shapes` and `starts` of the parameters within a row of `width` numbers; what lies between
+    them is zero and stays zero.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]

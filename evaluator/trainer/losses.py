@@ -1,9 +1,10 @@
 """The named losses, for K slots at once, as values and as slopes written out by hand.
 
-With two classes a loss depends on the logits through their difference alone, the margin z = logit of class 1 - logit of class 0, and
-p = P(class 1) = 1 / (1 + exp(-z)). A function takes `margin` [K, B], `target` [K, B] (the target's P of class 1, t), `progress` [K, 1] in
-[0, 1) and its options as [K, 1] tensors by name, and returns [K, B]: each example's loss, or its derivative by z. The gradient by the
-logits is (-slope, slope). Nothing in them crosses slots.
+With two classes a loss depends on the logits through their difference alone, the margin z = logit of class 1
+- logit of class 0, and p = P(class 1) = 1 / (1 + exp(-z)). A function takes `margin` [K, B], `target` [K, B]
+(the target's P of class 1, t), `progress` [K, 1] in [0, 1) and its options as [K, 1] tensors by name, and
+returns [K, B]: each example's loss, or its derivative by z. The gradient by the logits is (-slope, slope).
+Nothing in them crosses slots.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ class Loss(NamedTuple):
 
 
 def probability(margin: Tensor) -> Tensor:
-    """1 / (1 + exp(-z)). Not `sigmoid`, which rounds otherwise in the remainder of a vectorised loop: its place would depend on K."""
+    """1 / (1 + exp(-z)).
+
+    Not `sigmoid`, which rounds otherwise in the remainder of a vectorised loop: its place would depend on K.
+    """
     return margin.neg().exp_().add_(1).reciprocal_()
 
 
@@ -53,10 +57,11 @@ def _confident_target(margin: Tensor, target: Tensor, progress: Tensor, options:
 
 
 def log_confidence(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
-    """(1 - a) CE(p, t) + a CE(p, p hardened at the batch's median), `a` rising linearly to `strength` over `warmup` of the steps.
+    """(1 - a) CE(p, t) + a CE(p, p hardened at the batch's median), `a` rising linearly to `strength` over
+    `warmup` of the steps.
 
-    The auxiliary confidence loss of Burns et al. 2023, "Weak-to-Strong Generalization", section 4.3 and appendix A.4. As cross-entropy is
-    linear in its target, it is that of a mixed one.
+    The auxiliary confidence loss of Burns et al. 2023, "Weak-to-Strong Generalization", section 4.3 and
+    appendix A.4. As cross-entropy is linear in its target, it is that of a mixed one.
     """
     return cross_entropy(margin, _confident_target(margin, target, progress, options), progress, {})
 
@@ -70,8 +75,15 @@ def _clamped_log_odds(target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reverse_kl(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
-    """KL(p || t) = sum_c p_c (log p_c - log t_c): mode seeking. Targets are kept off 0 by 1e-3. Gu et al. 2024, "MiniLLM", eq. 2."""
-    (zero, one), (target_zero, target_one), p = _log_probabilities(margin), _clamped_log_odds(target), probability(margin)
+    """KL(p || t) = sum_c p_c (log p_c - log t_c): mode seeking. Targets are kept off 0 by 1e-3.
+
+    Gu et al. 2024, "MiniLLM", eq. 2.
+    """
+    (zero, one), (target_zero, target_one), p = (
+        _log_probabilities(margin),
+        _clamped_log_odds(target),
+        probability(margin),
+    )
     return p * (one - target_one) + (1 - p) * (zero - target_zero)
 
 
@@ -87,7 +99,9 @@ def _inside(margin: Tensor, options: Options) -> Tensor:
 
 
 def confidence_window(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
-    """Cross-entropy on examples whose largest predicted probability lies in [`low`, `high`]; the others have no loss at this step."""
+    """Cross-entropy on examples whose largest predicted probability lies in [`low`, `high`]; the others have
+    no loss at this step.
+    """
     return cross_entropy(margin, target, progress, {}) * _inside(margin, options)
 
 
@@ -100,23 +114,35 @@ def _floored_logs(target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def symmetric_cross_entropy(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
-    """`alpha` CE(p, t) + `beta` CE(t, p) with log 0 := -4. Wang et al. 2019, "Symmetric Cross Entropy for Robust Learning", eq. 7."""
+    """`alpha` CE(p, t) + `beta` CE(t, p) with log 0 := -4.
+
+    Wang et al. 2019, "Symmetric Cross Entropy for Robust Learning", eq. 7.
+    """
     p, (zero, one) = probability(margin), _floored_logs(target)
-    return options["alpha"] * cross_entropy(margin, target, progress, {}) - options["beta"] * (p * one + (1 - p) * zero)
+    return options["alpha"] * cross_entropy(margin, target, progress, {}) - options["beta"] * (
+        p * one + (1 - p) * zero
+    )
 
 
-def _symmetric_cross_entropy_slope(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
+def _symmetric_cross_entropy_slope(
+    margin: Tensor, target: Tensor, progress: Tensor, options: Options
+) -> Tensor:
     p, (zero, one) = probability(margin), _floored_logs(target)
     return options["alpha"] * (p - target) - options["beta"] * (p * (1 - p) * (one - zero))
 
 
 def generalised_cross_entropy(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
-    """sum_c t_c (1 - p_c^q) / q. Zhang and Sabuncu 2018, "Generalized Cross Entropy Loss", eq. 6; q -> 0 is cross-entropy."""
+    """sum_c t_c (1 - p_c^q) / q.
+
+    Zhang and Sabuncu 2018, "Generalized Cross Entropy Loss", eq. 6; q -> 0 is cross-entropy.
+    """
     q, (zero, one) = options["q"].clamp_min(1e-3), _log_probabilities(margin)
     return (target * (1 - (q * one).exp()) + (1 - target) * (1 - (q * zero).exp())) / q
 
 
-def _generalised_cross_entropy_slope(margin: Tensor, target: Tensor, progress: Tensor, options: Options) -> Tensor:
+def _generalised_cross_entropy_slope(
+    margin: Tensor, target: Tensor, progress: Tensor, options: Options
+) -> Tensor:
     q, (zero, one) = options["q"].clamp_min(1e-3), _log_probabilities(margin)
     p = probability(margin)
     return (1 - target) * (q * zero).exp() * p - target * (q * one).exp() * (1 - p)
@@ -146,7 +172,9 @@ NAMED: dict[str, Loss] = {
 class NamedLosses:
     """The losses of K slots with their options, by name and by each slot's options."""
 
-    def __init__(self, names: list[str | None], options: list[dict[str, float]], device: torch.device) -> None:
+    def __init__(
+        self, names: list[str | None], options: list[dict[str, float]], device: torch.device
+    ) -> None:
         """`names`: None where a slot's loss is the recipe's own; it has no slope here."""
         places: dict[str, list[int]] = {}
         for index, name in enumerate(names):
@@ -156,7 +184,10 @@ class NamedLosses:
         self.need_progress = "log_confidence" in places
         """Whether the functions read `progress`; None will do where they don't."""
         for name, some in places.items():
-            columns = {key: torch.tensor([[options[index][key]] for index in some], device=device) for key in options[some[0]]}
+            columns = {
+                key: torch.tensor([[options[index][key]] for index in some], device=device)
+                for key in options[some[0]]
+            }
             whole = len(some) == len(names)
             self._parts.append((NAMED[name], None if whole else torch.tensor(some, device=device), columns))
 
@@ -175,5 +206,7 @@ class NamedLosses:
             if some is None:
                 return function(margin, target, progress, options)
             made = torch.full_like(margin, float("nan")) if made is None else made
-            made[some] = function(margin[some], target[some], None if progress is None else progress[some], options)
+            made[some] = function(
+                margin[some], target[some], None if progress is None else progress[some], options
+            )
         return torch.full_like(margin, float("nan")) if made is None else made

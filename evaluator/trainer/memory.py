@@ -11,7 +11,9 @@ import torch
 from evaluator.trainer.slot import Training
 
 SHARE = {"cpu": 0.25, "cuda": 0.8}
-"""Of the memory that is free when a trainer begins: several trainers may share a machine's, and one has a GPU's."""
+"""Of the memory that is free when a trainer begins: several trainers may share a machine's, and one has a
+GPU's.
+"""
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -42,7 +44,9 @@ def free_bytes(device: torch.device) -> int:
 
 
 def slot_bytes(training: Training) -> int:
-    """What a slot holds on its device while it is resident: state and gradient, twice while a batch is rebuilt, and its data order."""
+    """What a slot holds on its device while it is resident: state and gradient, twice while a batch is
+    rebuilt, and its data order.
+    """
     parameters = sum(math.prod(shape) for shape in training.model.shapes().values())
     return 2 * 4 * 4 * parameters + training.steps * training.batch * (8 + 2 * 4)
 
@@ -56,6 +60,6 @@ def too_large(training: Training) -> str:
     """What to say of a training that has no room even alone."""
     need = (slot_bytes(training) + step_bytes(training)) >> 20
     return (
-        f"memory ran out in a training of batch size {training.batch} that was alone in its step (some {need:,} MiB). "
-        "Give it a smaller batch_size or hidden_size, or fewer --workers."
+        f"memory ran out in a training of batch size {training.batch} that was alone in its step (some"
+        f" {need:,} MiB). Give it a smaller batch_size or hidden_size, or fewer --workers."
     )

@@ -11,14 +11,16 @@ Parameters = dict[str, torch.Tensor]
 """One slot's parameters by name, or K slots' stacked along a new first dimension."""
 
 LogitGradient = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-"""Given logits [K, B, 2] and hidden states [K, B, d], the gradient of each slot's mean loss with respect to them (None: zero)."""
+"""Given logits [K, B, 2] and hidden states [K, B, d], the gradient of each slot's mean loss with respect to
+them (None: zero).
+"""
 
 
 class StudentModel(Protocol):
     """A structure of student. K slots of one structure run as one batch on stacked parameters.
 
-    Slot k's numbers never depend on the other slots: no operation reduces over the slot dimension, and in float32 on a CPU with
-    one thread they are bit-identical to those of the slot alone.
+    Slot k's numbers never depend on the other slots: no operation reduces over the slot dimension, and in
+    float32 on a CPU with one thread they are bit-identical to those of the slot alone.
     """
 
     kind: str
@@ -28,7 +30,9 @@ class StudentModel(Protocol):
     """Slots whose models have equal keys run fused."""
 
     tokens_per_row: int
-    """What a row of a batch counts as in the budget of a fused step; 1 for a head, whose rows are one state each."""
+    """What a row of a batch counts as in the budget of a fused step; 1 for a head, whose rows are one state
+    each.
+    """
 
     bytes_per_row: int
     """Memory that a step takes for a row of its batch, about, besides the parameters'."""
@@ -43,7 +47,13 @@ class StudentModel(Protocol):
         """[K, B, 2] logits of stacked parameters on `rows` [K, B] of a split, without gradient."""
 
     def forward(self, parameters: Parameters, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [K, B, 2] and what the last linear layer reads, [K, B, d], on `rows` of the training pool, without gradient."""
+        """Logits [K, B, 2] and what the last linear layer reads, [K, B, d], on `rows` of the training pool,
+        without gradient.
+        """
 
-    def gradients(self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient) -> Parameters:
-        """Forward on `rows` [K, B] of the training pool, ask `logit_gradient` once, backward: stacked gradients by name."""
+    def gradients(
+        self, parameters: Parameters, rows: torch.Tensor, logit_gradient: LogitGradient
+    ) -> Parameters:
+        """Forward on `rows` [K, B] of the training pool, ask `logit_gradient` once, backward: stacked
+        gradients by name.
+        """

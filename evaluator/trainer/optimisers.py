@@ -1,6 +1,8 @@
-"""The optimisers of `recipes.contract.OPTIMISERS`, one step of many tensors in place, by the kernels that torch.optim's `fused=True` calls.
+"""The optimisers of `recipes.contract.OPTIMISERS`, one step of many tensors in place, by the kernels that
+torch.optim's `fused=True` calls.
 
-Each keeps at most two numbers a parameter; a kernel reads and writes each number once and computes no tensor from another's.
+Each keeps at most two numbers a parameter; a kernel reads and writes each number once and computes no tensor
+from another's.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def _adam(parameters, gradients, first, second, steps, learning_rate, weight_dec
 
 
 def _sgd(parameters, gradients, first, _, __, learning_rate, weight_decay) -> None:
-    """Stochastic gradient descent with momentum. Sutskever et al. 2013, equations 1 and 2, with the learning rate outside the buffer."""
+    """Stochastic gradient descent with momentum.
+
+    Sutskever et al. 2013, equations 1 and 2, with the learning rate outside the buffer.
+    """
     torch._fused_sgd_(
         parameters, gradients, first, weight_decay=weight_decay, momentum=MOMENTUM, lr=learning_rate,
         dampening=0, nesterov=False, maximize=False, is_first_step=False,
@@ -45,11 +50,19 @@ def _sgd(parameters, gradients, first, _, __, learning_rate, weight_decay) -> No
 def _adagrad(parameters, gradients, first, _, steps, learning_rate, weight_decay) -> None:
     """Duchi et al. 2011, figure 1, with the diagonal of G."""
     torch._fused_adagrad_(
-        parameters, gradients, first, steps, lr=learning_rate, lr_decay=0, weight_decay=weight_decay, eps=EPSILON["adagrad"],
+        parameters,
+        gradients,
+        first,
+        steps,
+        lr=learning_rate,
+        lr_decay=0,
+        weight_decay=weight_decay,
+        eps=EPSILON["adagrad"],
         maximize=False,
-    )  # fmt: skip
+    )
 
 
 UPDATES: dict[str, Update] = {"adamw": _adamw, "adam": _adam, "sgd": _sgd, "adagrad": _adagrad}
-"""One step: parameters, gradients, the two numbers a parameter (zeros before the first step), step counters (a float32 number each, which
-counts from 1), learning rate, weight decay."""
+"""One step: parameters, gradients, the two numbers a parameter (zeros before the first step), step counters
+(a float32 number each, which counts from 1), learning rate, weight decay.
+"""

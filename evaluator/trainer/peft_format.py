@@ -4,8 +4,8 @@
     adapter_model.safetensors    base_model.model.<layer>.lora_A.weight [r, in], ....lora_B.weight [out, r]
     head.safetensors             weight [2, d], bias [2]: logits = pooled last state @ weight.T + bias
 
-The pooled state is the last token's of a decoder and the mean over tokens of an encoder, of the last hidden state; a pair's is the first
-text's minus the second's.
+The pooled state is the last token's of a decoder and the mean over tokens of an encoder, of the last hidden
+state; a pair's is the first text's minus the second's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def save(
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
     head: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
-    """`factors`: A [r, in] and B [out, r] by the layer's full name; `head`: weight [2, d] and bias [2]; `base`: the model's name or folder."""
+    """`factors`: A [r, in] and B [out, r] by the layer's full name; `head`: weight [2, d] and bias [2];
+    `base`: the model's name or folder.
+    """
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM" if causal else "FEATURE_EXTRACTION",

@@ -1,14 +1,18 @@
-"""A student as files that outlive the trainer. `evaluator.saved` reads them, and nothing in them needs this package to be understood.
+"""A student as files that outlive the trainer. `evaluator.saved` reads them, and nothing in them needs this
+package to be understood.
 
-    student.json               what the student is, as a tree, and the inputs and strong model that it belongs to
-    head-K.safetensors         a head: mean, scale [d]; weight_1 [d, h], bias_1 [h] where it has a hidden layer; weight_2, bias_2 [2]
+    student.json               what the student is, as a tree, and the inputs and strong model it belongs to
+    head-K.safetensors         a head: mean, scale [d]; weight_1 [d, h], bias_1 [h] where it has a hidden
+                               layer; weight_2, bias_2 [2]
     adapter-K/                 a LoRA student, as `peft` and `peft_format` have it
 
 The nodes of the tree, by "kind":
 
-    head       "file", "layers": logits = relu(((x - mean) / scale) @ weight_1 + bias_1) @ weight_2 + bias_2, without the hidden layer
-               where there is none; x: the concatenated hidden states of the strong model's layers, a pair's first minus second
-    lora       "folder": logits = pooled last hidden state of the adapted model @ weight.T + bias of head.safetensors
+    head       "file", "layers": logits = relu(((x - mean) / scale) @ weight_1 + bias_1) @ weight_2 +
+               bias_2, without the hidden layer where there is none; x: the concatenated hidden
+               states of the strong model's layers, a pair's first minus second
+    lora       "folder": logits = pooled last hidden state of the adapted model @ weight.T + bias of
+               head.safetensors
     untrained  "template", "swap": the strong model's zero-shot probabilities
     shift      "bias", "base": the base's log-odds of class 1 plus bias
     ensemble   "weights", "members": the weighted mean of the members' probabilities
@@ -58,7 +62,11 @@ class _Writer:
         if isinstance(student, Shifted):
             return {"kind": "shift", "bias": student.bias, "base": self.write(student.base)}
         if isinstance(student, Ensemble):
-            return {"kind": "ensemble", "weights": list(student.weights), "members": [self.write(one) for one in student.members]}
+            return {
+                "kind": "ensemble",
+                "weights": list(student.weights),
+                "members": [self.write(one) for one in student.members],
+            }
         return self._head(student) if isinstance(student.model, HeadModel) else self._lora(student)
 
     def _head(self, student: Trained) -> dict:

@@ -20,9 +20,9 @@ LOGGED_STEPS = 20
 class Training:
     """One training, fully specified: no default is left open, and every array was checked.
 
-    `rows` [m] int64 into the training pool; `targets` [m, 2] and `weights` [m] float32 aligned with them; `order` [m] positions or
-    None; `clip_norm` infinite for none; `loss` a named loss, or None where the recipe's process gives the gradients; `optimiser` one of
-    `recipes.contract.OPTIMISERS`.
+    `rows` [m] int64 into the training pool; `targets` [m, 2] and `weights` [m] float32 aligned with them;
+    `order` [m] positions or None; `clip_norm` infinite for none; `loss` a named loss, or None where the
+    recipe's process gives the gradients; `optimiser` one of `recipes.contract.OPTIMISERS`.
     """
 
     model: StudentModel
@@ -89,11 +89,13 @@ class Step:
 
 @dataclass(eq=False)
 class Slot:
-    """A training's state: parameters, the optimiser's two numbers a parameter, step counter, data order, history.
+    """A training's state: parameters, the optimiser's two numbers a parameter, step counter, data order,
+    history.
 
-    `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own loss is needed; the slot's
-    next step waits in `gradient` until the answer is there. `state` [3, width] is parameters and those numbers, from `begin` on; a fused batch
-    keeps it while the slot is part of one. `error` says why it can't be trained: not even its own step has room in memory.
+    `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own
+    loss is needed; the slot's next step waits in `gradient` until the answer is there. `state` [3, width] is
+    parameters and those numbers, from `begin` on; a fused batch keeps it while the slot is part of one.
+    `error` says why it can't be trained: not even its own step has room in memory.
     """
 
     training: Training
@@ -112,7 +114,9 @@ class Slot:
     def begin(self) -> None:
         """Take the memory that a resident slot needs: until then it is a request that waits."""
         training = self.training
-        fresh = training.start if training.start is not None else training.model.initial_parameters(training.seed)
+        fresh = (
+            training.start if training.start is not None else training.model.initial_parameters(training.seed)
+        )
         self.layout = Layout.of(fresh)
         device = next(iter(fresh.values())).device
         self.state = torch.zeros(3, self.layout.width, device=device)
@@ -129,7 +133,9 @@ class Slot:
             training.learning_rate * learning_rate_factor(training.schedule, step / training.steps)
             for step in range(training.steps)
         ]
-        self.logged_steps = frozenset([*range(0, training.steps, max(1, training.steps // LOGGED_STEPS)), training.steps - 1])
+        self.logged_steps = frozenset(
+            [*range(0, training.steps, max(1, training.steps // LOGGED_STEPS)), training.steps - 1]
+        )
 
     @property
     def parameters(self) -> Parameters:

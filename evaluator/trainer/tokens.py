@@ -1,4 +1,6 @@
-"""A split as the LoRA student reads it: every text's tokens end to end in one tensor, gathered into padded batches."""
+"""A split as the LoRA student reads it: every text's tokens end to end in one tensor, gathered into padded
+batches.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,17 @@ VECTOR = 32  # float32 elements that torch's vectorised CPU loops take at a time
 def bucket(widths: list[int]) -> int:
     """The step of padded lengths for activations of these widths.
 
-    torch applies exp, tanh and the like to whole vectors and to the remainder by other code, which rounds differently. A slot
-    whose activations fill whole vectors has no remainder, alone or fused.
+    torch applies exp, tanh and the like to whole vectors and to the remainder by other code, which rounds
+    differently. A slot whose activations fill whole vectors has no remainder, alone or fused.
     """
     return math.lcm(BUCKET, VECTOR // math.gcd(VECTOR, *widths))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch: `places` [texts, length] into the split's tokens (padding points behind the last), `mask` of the same shape."""
+    """A batch: `places` [texts, length] into the split's tokens (padding points behind the last), `mask` of
+    the same shape.
+    """
 
     places: torch.Tensor
     mask: torch.Tensor
@@ -38,7 +42,9 @@ class TokenisedSplit:
     `lengths` [n, texts a row] int64, on the host; `tokens` [total + 1], the padding token last.
     """
 
-    def __init__(self, strong: StrongModel, testbed: Testbed, split: str, template: int, swap: bool, step: int) -> None:
+    def __init__(
+        self, strong: StrongModel, testbed: Testbed, split: str, template: int, swap: bool, step: int
+    ) -> None:
         chosen = testbed.templates[template]
         rendered = [chosen.render(row, swap) for row in testbed.rows(split)]
         self.texts_per_row = len(rendered[0])
@@ -58,7 +64,9 @@ class TokenisedSplit:
         return min(-(-int(self.lengths[rows].max()) // self._step) * self._step, self._longest)
 
     def layout(self, rows: torch.Tensor, length: int) -> Layout:
-        """`rows` [K, B] slot by slot: within a slot all first texts, then all second ones; K * texts a row * B in all."""
+        """`rows` [K, B] slot by slot: within a slot all first texts, then all second ones; K * texts a row *
+        B in all.
+        """
         order = (0, 2, 1)
         starts = self._starts[rows].permute(order).reshape(-1, 1)
         lengths = self._lengths[rows].permute(order).reshape(-1, 1)

@@ -22,11 +22,13 @@ from evaluator.work import Work
 
 
 class Trainer:
-    """Trains and runs students on one testbed. Holds inputs and weak labels; the only labels that it ever sees are targets.
+    """Trains and runs students on one testbed. Holds inputs and weak labels; the only labels that it ever
+    sees are targets.
 
-    `step` gives every group a turn; a slot's result does not depend on what else is resident. `tokens_per_step`: the budget of a fused
-    step; None for the one that is tuned for this machine, 1 for no fusing. `memory_bytes`: what all resident slots may take together; None
-    for a share of what is free. Neither changes any number.
+    `step` gives every group a turn; a slot's result does not depend on what else is resident.
+    `tokens_per_step`: the budget of a fused step; None for the one that is tuned for this machine, 1 for no
+    fusing. `memory_bytes`: what all resident slots may take together; None for a share of what is free.
+    Neither changes any number.
     """
 
     def __init__(
@@ -71,12 +73,16 @@ class Trainer:
         """The testbed profile's student of this kind."""
         profile = self.testbed.profile
         if kind == "head":
-            return self.head(tuple(self.states.resolve(layer) for layer in profile.head_layers), profile.hidden_size, True)
+            return self.head(
+                tuple(self.states.resolve(layer) for layer in profile.head_layers), profile.hidden_size, True
+            )
         if "lora" not in self._models:
             from evaluator.trainer.lora import LoraModel
             from evaluator.trainer.trunk import Trunk
 
-            self._models["lora"] = LoraModel(Trunk(self.states.strong, self.testbed), profile.rank, profile.trainable_layers)
+            self._models["lora"] = LoraModel(
+                Trunk(self.states.strong, self.testbed), profile.rank, profile.trainable_layers
+            )
         return self._models["lora"]
 
     def submit(
@@ -86,7 +92,10 @@ class Trainer:
         ask_gradient: Callable[[Slot, dict], None] | None = None,
         owner: Hashable = None,
     ) -> Slot:
-        """Admit a training as soon as its slot has room. `on_done` is called from within `step` once it has ended, or has an `error`."""
+        """Admit a training as soon as its slot has room.
+
+        `on_done` is called from within `step` once it has ended, or has an `error`.
+        """
         slot = Slot(training, on_done, ask_gradient, owner)
         self._waiting.append(slot)
         self._admit()
@@ -135,7 +144,9 @@ class Trainer:
 
     def _group(self, training: Training) -> Group:
         if training.key not in self._groups:
-            self._groups[training.key] = Group(lambda resident: self._fusion.most(training, resident), self._count)
+            self._groups[training.key] = Group(
+                lambda resident: self._fusion.most(training, resident), self._count
+            )
         return self._groups[training.key]
 
     def _count(self, slots: Sequence[Slot]) -> None:

@@ -1,4 +1,6 @@
-"""The frozen strong model as all LoRA students of a testbed share it: its layers, its tokenised splits, its states below the adapters."""
+"""The frozen strong model as all LoRA students of a testbed share it: its layers, its tokenised splits, its
+states below the adapters.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ from evaluator.trainer.adapters import Factors
 from evaluator.trainer.tokens import TokenisedSplit
 
 STANDARDISED_ON = 512  # rows of the training pool
-# Expected norm of what a head reads. Standardised states have norm sqrt(d), and a step of Adam moves the logits in proportion to that times
-# sqrt(d) again: one learning rate would not do for narrow and wide models.
+# Expected norm of what a head reads. Standardised states have norm sqrt(d), and a step of Adam moves the
+# logits in proportion to that times sqrt(d) again: one learning rate would not do for narrow and wide models.
 HEAD_NORM = 10.0
-STATES_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}  # of one split's states below the adapters: beyond it they are computed anew
+STATES_BYTES = {
+    "cpu": 1 << 30,
+    "cuda": 8 << 30,
+}  # of one split's states below the adapters: beyond it they are computed anew
 
 
 class Trunk:
@@ -31,12 +36,20 @@ class Trunk:
     def __init__(self, strong: StrongModel, testbed: Testbed) -> None:
         self.strong, self.testbed = strong, testbed
         self._base = strong.model.base_model
-        self._prefix = next((f"{name}." for name, module in strong.model.named_modules() if module is self._base and name), "")
+        self._prefix = next(
+            (f"{name}." for name, module in strong.model.named_modules() if module is self._base and name), ""
+        )
         self._blocks_name, self._blocks = self._find_blocks()
         dtype = torch.bfloat16 if strong.precision == "bfloat16" else torch.float32
-        self._layers = {name: (layer, adapters.freeze(layer, dtype)) for name, layer in adapters.linear_layers(self._base).items()}
+        self._layers = {
+            name: (layer, adapters.freeze(layer, dtype))
+            for name, layer in adapters.linear_layers(self._base).items()
+        }
         self._step = tokens.bucket(
-            [strong.hidden_size, *(size for layer, _ in self._layers.values() for size in adapters.shape(layer))]
+            [
+                strong.hidden_size,
+                *(size for layer, _ in self._layers.values() for size in adapters.shape(layer)),
+            ]
         )
         self._splits: dict[tuple[str, int, bool], TokenisedSplit] = {}
         self._states: dict[tuple[TokenisedSplit, int], torch.Tensor] = {}
@@ -48,8 +61,8 @@ class Trunk:
             if isinstance(module, nn.ModuleList) and len(module) == self.strong.depth:
                 return name, module
         raise EvaluatorError(
-            f"strong model {self.strong.description.name!r} ({type(self._base).__name__}) has no list of {self.strong.depth} blocks "
-            "to put adapters on. Use head students with it."
+            f"strong model {self.strong.description.name!r} ({type(self._base).__name__}) has no list of"
+            f" {self.strong.depth} blocks to put adapters on. Use head students with it."
         )
 
     @property
@@ -81,8 +94,9 @@ class Trunk:
         return self._splits[key]
 
     def standardisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and scale, [d] each: (state - mean) / scale is what heads read. From the untouched model's pooled last states over a
-        sample of the training pool; all coordinates alike, HEAD_NORM long."""
+        """Mean and scale, [d] each: (state - mean) / scale is what heads read. From the untouched model's
+        pooled last states over a sample of the training pool; all coordinates alike, HEAD_NORM long.
+        """
         if self._standardisation is None:
             rows = self.testbed.rows("train")
             sample = np.linspace(0, len(rows) - 1, min(len(rows), STANDARDISED_ON)).astype(int)
@@ -94,13 +108,23 @@ class Trunk:
             scale = np.maximum(spread, 0.1 * np.sqrt(np.square(spread).mean()) + 1e-6)
             scale *= np.sqrt(len(scale)) / HEAD_NORM
             mean = states.mean(0, dtype=np.float64)
-            self._standardisation = tuple(torch.from_numpy(a.astype(np.float32)).to(self.strong.device) for a in (mean, scale))
+            self._standardisation = tuple(
+                torch.from_numpy(a.astype(np.float32)).to(self.strong.device) for a in (mean, scale)
+            )
         return self._standardisation
 
     def pooled(
-        self, split: TokenisedSplit, rows: torch.Tensor, length: int, factors: Mapping[str, Factors], scale: float, first_block: int
+        self,
+        split: TokenisedSplit,
+        rows: torch.Tensor,
+        length: int,
+        factors: Mapping[str, Factors],
+        scale: float,
+        first_block: int,
     ) -> torch.Tensor:
-        """Pooled last states [K, B, d] of `rows` [K, B], all padded to `length`, under the K slots' factors; differentiable in these."""
+        """Pooled last states [K, B, d] of `rows` [K, B], all padded to `length`, under the K slots' factors;
+        differentiable in these.
+        """
         layout = split.layout(rows, length)
         forwards = adapters.adapted_forwards(self._layers, factors, len(rows), scale, layout.mask)
         below = self._states_below(split, first_block)
@@ -111,23 +135,40 @@ class Trunk:
         return self._pool(states, layout.mask, rows.shape, split.texts_per_row)
 
     def hidden(
-        self, split: TokenisedSplit, rows: torch.Tensor, length: int, factors: Mapping[str, Factors], scale: float, layer: int
+        self,
+        split: TokenisedSplit,
+        rows: torch.Tensor,
+        length: int,
+        factors: Mapping[str, Factors],
+        scale: float,
+        layer: int,
     ):
         """Pooled states [K, B, d] of a layer numbered as in `StrongModel`."""
         layout = split.layout(rows, length)
-        with adapters.replaced(adapters.adapted_forwards(self._layers, factors, len(rows), scale, layout.mask)):
-            states = self._run(split.tokens[layout.places], layout.mask, output_hidden_states=True).hidden_states
-        return self._pool(states[self.strong.description.layer(layer)], layout.mask, rows.shape, split.texts_per_row)
+        with adapters.replaced(
+            adapters.adapted_forwards(self._layers, factors, len(rows), scale, layout.mask)
+        ):
+            states = self._run(
+                split.tokens[layout.places], layout.mask, output_hidden_states=True
+            ).hidden_states
+        return self._pool(
+            states[self.strong.description.layer(layer)], layout.mask, rows.shape, split.texts_per_row
+        )
 
     def _run(self, ids: torch.Tensor, mask: torch.Tensor, **options):
-        # Padded on the right, a decoder's tokens never see the padding: without a mask it takes its faster causal path.
+        # Padded on the right, a decoder's tokens never see the padding: without a mask it takes its faster
+        # causal path.
         mask = None if self.strong.causal else mask.long()
         if self.strong.causal:
             options["use_cache"] = False
-        with torch.autocast(self.strong.device.type, torch.bfloat16, enabled=self.strong.precision == "bfloat16"):
+        with torch.autocast(
+            self.strong.device.type, torch.bfloat16, enabled=self.strong.precision == "bfloat16"
+        ):
             return self._base(input_ids=ids, attention_mask=mask, **options)
 
-    def _pool(self, states: torch.Tensor, mask: torch.Tensor, shape: torch.Size, texts_per_row: int) -> torch.Tensor:
+    def _pool(
+        self, states: torch.Tensor, mask: torch.Tensor, shape: torch.Size, texts_per_row: int
+    ) -> torch.Tensor:
         slots, batch = shape
         if self.strong.causal:
             last = mask.sum(1) - 1 + torch.arange(len(mask), device=mask.device) * mask.shape[1]
@@ -139,7 +180,9 @@ class Trunk:
         return pooled[:, 0] - pooled[:, 1] if texts_per_row == 2 else pooled[:, 0]
 
     def _states_below(self, split: TokenisedSplit, first_block: int) -> torch.Tensor | None:
-        """What enters `first_block`, [tokens + 1, d], zero for padding; None where it is the embedding or too much to keep."""
+        """What enters `first_block`, [tokens + 1, d], zero for padding; None where it is the embedding or too
+        much to keep.
+        """
         size = (split.total + 1) * self.strong.hidden_size * 4
         if first_block == 0 or size > STATES_BYTES.get(self.strong.device.type, STATES_BYTES["cpu"]):
             return None
@@ -163,7 +206,11 @@ class Trunk:
         start = 0
         with adapters.replaced({block: forward}):
             while start < len(order):
-                size = max(1, self.strong.batch_tokens // (split.texts_per_row * split.padded_length(order[start : start + 1])))
+                size = max(
+                    1,
+                    self.strong.batch_tokens
+                    // (split.texts_per_row * split.padded_length(order[start : start + 1])),
+                )
                 rows = order[start : start + size]
                 layout = split.layout(torch.from_numpy(rows).to(device)[None], split.padded_length(rows))
                 self._run(split.tokens[layout.places], layout.mask)

@@ -1,4 +1,7 @@
-"""The `evo-aar` command. Each command lives in a module of its own; this one gathers them and turns errors into one line."""
+"""The `evo-aar` command.
+
+Each command lives in a module of its own; this one gathers them and turns errors into one line.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ app = typer.Typer(
 
 @functools.cache
 def _register() -> None:
-    # Each module defines its command on import; none of them imports torch, transformers or MLflow before it is called.
+    # Each module defines its command on import; none of them imports torch, transformers or MLflow before it
+    # is called.
     from evo_aar.cli import (
         audit,
         baselines,
@@ -38,12 +42,28 @@ def _register() -> None:
         ui,
     )
 
-    for module in (evolve, propose, status, ui, audit, review, report, export, evaluate, baselines, testbed, new_recipe, doctor):
+    for module in (
+        evolve,
+        propose,
+        status,
+        ui,
+        audit,
+        review,
+        report,
+        export,
+        evaluate,
+        baselines,
+        testbed,
+        new_recipe,
+        doctor,
+    ):
         module.register(app)
 
 
 def main() -> None:
-    """Entry point: exit status 2 for what the user can mend, 130 for Ctrl-C, a traceback for our own faults alone."""
+    """Entry point: exit status 2 for what the user can mend, 130 for Ctrl-C, a traceback for our own faults
+    alone.
+    """
     from evaluator.errors import EvaluatorError
     from evo_aar.errors import UsageError
     from population.errors import PopulationError

@@ -16,7 +16,10 @@ from evo_aar.places import default_workers
 def audit(
     run: Run,
     recipe: Annotated[
-        str, typer.Argument(help="An individual's id, or a recipe file.", metavar="INDIVIDUAL|RECIPE.py", show_default=False)
+        str,
+        typer.Argument(
+            help="An individual's id, or a recipe file.", metavar="INDIVIDUAL|RECIPE.py", show_default=False
+        ),
     ],
     seeds: Annotated[int, typer.Option(min=2, help="Trials in each world.")] = 3,
     runs: Runs = Path("runs"),
@@ -26,8 +29,9 @@ def audit(
 ) -> None:
     """Audit a recipe on a run's testbed: does it win by what it claims to do?
 
-    An individual's audits go on the run's record, and one that fails is quarantined: never crowned, exported as the best, or taken for a finalist;
-    whoever descends from it is flagged. A recipe file is audited and leaves no trace. Exit status: 1 if an audit fails.
+    An individual's audits go on the run's record, and one that fails is quarantined: never crowned, exported
+    as the best, or taken for a finalist; whoever descends from it is flagged. A recipe file is audited and
+    leaves no trace. Exit status: 1 if an audit fails.
     """
     from evo_aar import tables
     from evo_aar.audits import FAIL, Auditor, failures, quarantine, quarantined
@@ -52,14 +56,21 @@ def audit(
         else:
             one = store.individuals.get(recipe)
             candidate, record = Candidate(one.source, one.source_hash, one.island, one.generation), store
-        level = level_for(written_here=is_ours(candidate.source) if own else settings.operator != "agents", unsandboxed=unsandboxed)
+        level = level_for(
+            written_here=is_ours(candidate.source) if own else settings.operator != "agents",
+            unsandboxed=unsandboxed,
+        )
         bar = stack.enter_context(tables.progress(tables.notices()))
         task = bar.add_task("audit", total=None)
         evaluator = stack.enter_context(
-            evaluator_of(store, settings, folder, workers=workers or default_workers(), device=device, level=level)
+            evaluator_of(
+                store, settings, folder, workers=workers or default_workers(), device=device, level=level
+            )
         )
         record.sessions.begin(level)
-        evaluator.warm_up(lambda done, total: bar.update(task, description="hidden states", completed=done, total=total))
+        evaluator.warm_up(
+            lambda done, total: bar.update(task, description="hidden states", completed=done, total=total)
+        )
         auditor = Auditor(
             record,
             Trials(record, evaluator),
@@ -75,7 +86,9 @@ def audit(
         bar.stop()
         tables.output().print(tables.audits_table(found))
         if reason:
-            tables.output().print(tables.plain(f"failed: {reason}" if own else f"{one.id} is quarantined: {reason}"))
+            tables.output().print(
+                tables.plain(f"failed: {reason}" if own else f"{one.id} is quarantined: {reason}")
+            )
     if any(each.verdict == FAIL for each in found):
         raise typer.Exit(1)
 

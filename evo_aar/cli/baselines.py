@@ -23,8 +23,9 @@ def baselines(
 ) -> None:
     """Show a testbed's weak, ceiling and majority accuracy and the PGR of the baseline recipes.
 
-    Computed once and cached: the weak model's and the ceiling's accuracies. A baseline that the testbed can't offer (zero-shot
-    answers, where the strong model is an encoder) is named as failed; the exit status is 0 all the same.
+    Computed once and cached: the weak model's and the ceiling's accuracies. A baseline that the testbed can't
+    offer (zero-shot answers, where the strong model is an encoder) is named as failed; the exit status is 0
+    all the same.
     """
     from evo_aar import evaluation, tables
     from evo_aar.cli import trial_tables
@@ -39,14 +40,18 @@ def baselines(
         trials = {name: found[source] for name, source in sources.items()}
         if as_json:
             own = {
-                name: {"pgr": evaluation.fitness_json(ones), "trials": [evaluation.trial_json(one) for one in ones]}
+                name: {
+                    "pgr": evaluation.fitness_json(ones),
+                    "trials": [evaluation.trial_json(one) for one in ones],
+                }
                 for name, ones in trials.items()
             }
             print(json.dumps(trial_tables.testbed_json(evaluator) | {"recipes": own}, indent=1))
             return
         facts = trial_tables.testbed_json(evaluator)
     made = tables.facts(
-        f"{facts['testbed']} ({facts['testbed_hash']}), student {facts['student']}: accuracy on the fitness split",
+        f"{facts['testbed']} ({facts['testbed_hash']}), student {facts['student']}: accuracy on the fitness"
+        " split",
         [
             ("weak model", tables.plus_minus(facts["weak_accuracy"], facts["weak_standard_error"])),
             (
@@ -57,11 +62,17 @@ def baselines(
             ("majority class", tables.number(facts["majority_accuracy"])),
         ],
     )
-    recipes = tables.table(f"Baseline recipes, {seeds} seeds", "recipe", "PGR ± SE", "idea", right=("PGR ± SE",))
+    recipes = tables.table(
+        f"Baseline recipes, {seeds} seeds", "recipe", "PGR ± SE", "idea", right=("PGR ± SE",)
+    )
     for name, ones in trials.items():
         fitness = Fitness.of(ones)
         failure = next((one.message for one in ones if not one.ok), "")
-        score = tables.plus_minus(fitness.mean, fitness.standard_error) if fitness else tables.plain(f"failed: {failure}")
+        score = (
+            tables.plus_minus(fitness.mean, fitness.standard_error)
+            if fitness
+            else tables.plain(f"failed: {failure}")
+        )
         recipes.add_row(name, score, tables.plain(idea(sources[name])))
     tables.output().print(made, recipes)
 

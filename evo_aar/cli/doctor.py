@@ -30,7 +30,9 @@ def doctor(
     else:
         made = tables.table("evo-aar doctor", "", "what", "found", "remedy")
         for one in checks:
-            sign = "[green]ok[/]" if one.ok else "[bold red]missing[/]" if one.necessary else "[yellow]note[/]"
+            sign = (
+                "[green]ok[/]" if one.ok else "[bold red]missing[/]" if one.necessary else "[yellow]note[/]"
+            )
             made.add_row(sign, one.what, tables.plain(one.found), tables.plain(one.remedy))
         tables.output().print(made)
     if not all(one.ok for one in checks if one.necessary):

@@ -26,10 +26,11 @@ def evaluate(
     unsandboxed: Unsandboxed = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a recipe: PGR ± standard error on the fitness split, a row per seed, and how its trainings went.
+    """Evaluate a recipe: PGR ± standard error on the fitness split, a row per seed, and how its trainings
+    went.
 
-    Exit status: 0 if every trial succeeded, 1 if one failed (a recipe that fails on a seed has no fitness), 2 if the recipe
-    file, an option or the testbed can't be used.
+    Exit status: 0 if every trial succeeded, 1 if one failed (a recipe that fails on a seed has no fitness), 2
+    if the recipe file, an option or the testbed can't be used.
     """
     from evo_aar import evaluation, tables
     from evo_aar.cli import trial_tables
@@ -37,12 +38,19 @@ def evaluate(
 
     file = evaluation.read_recipe(recipe)
     level = level_for(written_here=is_ours(file.source), unsandboxed=unsandboxed)
-    setup = evaluation.Setup(testbed, strong, weak, student, workers or default_workers(), device, cpu_seconds, level)
+    setup = evaluation.Setup(
+        testbed, strong, weak, student, workers or default_workers(), device, cpu_seconds, level
+    )
     with setup.evaluator(tables.notices()) as evaluator:
         wanted = range(first_seed, first_seed + seeds)
         trials = evaluation.run_trials(evaluator, [file.source], wanted, tables.notices())[file.source]
         if as_json:
-            facts = {"recipe": str(recipe), "idea": file.idea, "direction": file.direction, "source_hash": trials[0].source_hash}
+            facts = {
+                "recipe": str(recipe),
+                "idea": file.idea,
+                "direction": file.direction,
+                "source_hash": trials[0].source_hash,
+            }
             facts |= trial_tables.testbed_json(evaluator)
             facts |= {
                 "pgr": evaluation.fitness_json(trials),

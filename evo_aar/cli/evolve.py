@@ -17,43 +17,76 @@ CORES = default_workers()
 MODELS = ["claude-opus-5-5"]
 Workers = Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")]
 MaxTrials = Annotated[
-    int | None, typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials.")
+    int | None,
+    typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials."),
 ]
 MaxQuestions = Annotated[
     int | None,
-    typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many questions to the grader."),
+    typer.Option(
+        min=1,
+        help="Stop cleanly before the generation that would begin past this many questions to the grader.",
+    ),
 ]
 MaxUsd = Annotated[
-    float | None, typer.Option(help="Stop cleanly before language models have cost more than this, calls in flight counted.")
+    float | None,
+    typer.Option(
+        help="Stop cleanly before language models have cost more than this, calls in flight counted."
+    ),
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Stop cleanly before language models have read and written more tokens than this.")
+    int | None,
+    typer.Option(
+        min=1, help="Stop cleanly before language models have read and written more tokens than this."
+    ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Calls of a language model at once.")]
 Patience = Annotated[
-    float, typer.Option(min=0, help="Seconds that a call may take, with all its retries, before the search stops to be resumed.")
+    float,
+    typer.Option(
+        min=0,
+        help="Seconds that a call may take, with all its retries, before the search stops to be resumed.",
+    ),
 ]
-MaxHours = Annotated[float | None, typer.Option(help="Stop cleanly before the generation that would begin past this many hours.")]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(help="Stop cleanly before the generation that would begin past this many hours."),
+]
 
 
 def evolve(
-    islands: Annotated[int, typer.Option(help="Islands, each seeded with one of the nine directions.")] = DEFAULTS.islands,
+    islands: Annotated[
+        int, typer.Option(help="Islands, each seeded with one of the nine directions.")
+    ] = DEFAULTS.islands,
     testbed: Annotated[
         str, typer.Option(help="mini/chat, mini/math, mini/code, real/film, or a folder of jsonl files.")
     ] = DEFAULTS.testbed,
-    population: Annotated[int, typer.Option(help="Individuals that live on an island.")] = DEFAULTS.population,
+    population: Annotated[
+        int, typer.Option(help="Individuals that live on an island.")
+    ] = DEFAULTS.population,
     children: Annotated[int, typer.Option(help="Births on an island in a generation.")] = DEFAULTS.children,
-    generations: Annotated[int, typer.Option(help="Generations after the seed recipes.")] = DEFAULTS.generations,
-    seeds: Annotated[int, typer.Option(help="Trials of a recipe, paired by seed across recipes.")] = DEFAULTS.seeds,
+    generations: Annotated[
+        int, typer.Option(help="Generations after the seed recipes.")
+    ] = DEFAULTS.generations,
+    seeds: Annotated[
+        int, typer.Option(help="Trials of a recipe, paired by seed across recipes.")
+    ] = DEFAULTS.seeds,
     race: Annotated[
         bool,
         typer.Option(
-            help="Spare children the rest of their seeds that are clearly behind as many others as their island has places."
+            help=(
+                "Spare children the rest of their seeds that are clearly behind as many others as their"
+                " island has places."
+            )
         ),
     ] = DEFAULTS.race,
-    final_seeds: Annotated[int, typer.Option(help="Fresh seeds on which the finalists are compared.")] = DEFAULTS.final_seeds,
+    final_seeds: Annotated[
+        int, typer.Option(help="Fresh seeds on which the finalists are compared.")
+    ] = DEFAULTS.final_seeds,
     audit_seeds: Annotated[
-        int, typer.Option(help="Trials in each changed world in which who is to be crowned is audited; 0 for no audits.")
+        int,
+        typer.Option(
+            help="Trials in each changed world in which who is to be crowned is audited; 0 for no audits."
+        ),
     ] = DEFAULTS.audit_seeds,
     migrate_every: Annotated[
         int, typer.Option(help="Generations between migrations on the ring; 0 for none.")
@@ -64,23 +97,38 @@ def evolve(
     weak: Weak = None,
     operator: Annotated[
         str | None,
-        typer.Option(help="agents (language models) or offline; default: agents where there is an API key.", show_default=False),
+        typer.Option(
+            help="agents (language models) or offline; default: agents where there is an API key.",
+            show_default=False,
+        ),
     ] = None,
-    model: Annotated[list[str], typer.Option(help="A model for agents; give several to have them compared.")] = MODELS,
+    model: Annotated[
+        list[str], typer.Option(help="A model for agents; give several to have them compared.")
+    ] = MODELS,
     allocation: Annotated[
-        str, typer.Option(help="How births are dealt out to operators and models: bandit (by gain per dollar) or uniform.")
+        str,
+        typer.Option(
+            help="How births are dealt out to operators and models: bandit (by gain per dollar) or uniform."
+        ),
     ] = DEFAULTS.allocation,
     tries: Annotated[
         int, typer.Option(help="Low-fidelity trials that an island's agents may spend in a generation.")
     ] = DEFAULTS.tries,
     turns: Annotated[int, typer.Option(help="Replies of a model for one child.")] = DEFAULTS.turns,
-    reply_tokens: Annotated[int, typer.Option(help="The longest reply of a model, in tokens.")] = DEFAULTS.reply_tokens,
+    reply_tokens: Annotated[
+        int, typer.Option(help="The longest reply of a model, in tokens.")
+    ] = DEFAULTS.reply_tokens,
     price: Price = [],  # noqa: B006 - typer copies it
     prices: Prices = None,
     also: Annotated[
-        str, typer.Option(help="Testbeds, by comma, on which each generation's elites are evaluated too; never selected on.")
+        str,
+        typer.Option(
+            help="Testbeds, by comma, on which each generation's elites are evaluated too; never selected on."
+        ),
     ] = "",
-    run: Annotated[str | None, typer.Option(help="The run's name; default: the testbed's and a number.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run's name; default: the testbed's and a number.")
+    ] = None,
     runs: Runs = Path("runs"),
     workers: Workers = CORES,
     max_trials: MaxTrials = None,
@@ -93,28 +141,58 @@ def evolve(
     device: Device = "cpu",
     unsandboxed: Unsandboxed = False,
 ) -> None:
-    """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla fine-tuning."""
+    """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla
+    fine-tuning.
+    """
     from evo_aar.session import SearchSession
     from evo_aar.tables import output
 
     settings = SearchSettings(
-        testbed=testbed, strong=strong, weak=weak, student=student, islands=islands, population=population, children=children,
-        generations=generations, seeds=seeds, race=race, migrate_every=migrate_every, final_seeds=final_seeds,
-        audit_seeds=audit_seeds, seed=seed,
-        also=tuple(name for name in also.split(",") if name), allocation=allocation,
+        testbed=testbed,
+        strong=strong,
+        weak=weak,
+        student=student,
+        islands=islands,
+        population=population,
+        children=children,
+        generations=generations,
+        seeds=seeds,
+        race=race,
+        migrate_every=migrate_every,
+        final_seeds=final_seeds,
+        audit_seeds=audit_seeds,
+        seed=seed,
+        also=tuple(name for name in also.split(",") if name),
+        allocation=allocation,
         **_operators(operator, model, tries, turns, reply_tokens, prices, price),
-    )  # fmt: skip
+    )
     budgets = Budgets(
-        max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
+        max_trials=max_trials,
+        max_questions=max_questions,
+        max_hours=max_hours,
+        max_usd=max_usd,
+        max_tokens=max_tokens,
     )
     with SearchSession.create(
-        settings, runs=runs, name=run, workers=workers, device=device, unsandboxed=unsandboxed, console=output()
+        settings,
+        runs=runs,
+        name=run,
+        workers=workers,
+        device=device,
+        unsandboxed=unsandboxed,
+        console=output(),
     ) as session:
         session.run(budgets, concurrency=concurrency, patience=patience)
 
 
 def _operators(
-    operator: str | None, models: list[str], tries: int, turns: int, reply_tokens: int, prices: Path | None, price: list[str]
+    operator: str | None,
+    models: list[str],
+    tries: int,
+    turns: int,
+    reply_tokens: int,
+    prices: Path | None,
+    price: list[str],
 ) -> dict:
     """The settings that say who makes children."""
     from evo_aar.operators.agents.client import has_key, require_key
@@ -125,9 +203,13 @@ def _operators(
         return {"operator": operator}
     require_key()
     return {
-        "operator": operator, "models": tuple(models), "prices": price_table(models, prices, price), "tries": tries, "turns": turns,
+        "operator": operator,
+        "models": tuple(models),
+        "prices": price_table(models, prices, price),
+        "tries": tries,
+        "turns": turns,
         "reply_tokens": reply_tokens,
-    }  # fmt: skip
+    }
 
 
 def resume(
@@ -149,9 +231,15 @@ def resume(
     from evo_aar.tables import output
 
     budgets = Budgets(
-        max_trials=max_trials, max_questions=max_questions, max_hours=max_hours, max_usd=max_usd, max_tokens=max_tokens
+        max_trials=max_trials,
+        max_questions=max_questions,
+        max_hours=max_hours,
+        max_usd=max_usd,
+        max_tokens=max_tokens,
     )
-    with SearchSession.resume(run, runs=runs, workers=workers, device=device, unsandboxed=unsandboxed, console=output()) as session:
+    with SearchSession.resume(
+        run, runs=runs, workers=workers, device=device, unsandboxed=unsandboxed, console=output()
+    ) as session:
         session.run(budgets, concurrency=concurrency, patience=patience)
 
 

@@ -36,11 +36,14 @@ async def select(task, targets):
     """The rows to train on: integers below task.size."""
     label, confidence = targets.argmax(axis=1), targets.max(axis=1)
     of_class = [np.flatnonzero(label == one) for one in (0, 1)]
-    return np.concatenate([rows[np.argsort(-confidence[rows])[: max(1, int(KEEP * len(rows)))]] for rows in of_class])
+    ranked = [rows[np.argsort(-confidence[rows])] for rows in of_class]
+    return np.concatenate([rows[: max(1, int(KEEP * len(rows)))] for rows in ranked])
 
 
 async def fit(task, targets, rows):
-    """Train and return the student. Targets are class numbers [m] or probabilities [m, 2], aligned with `rows`."""
+    """Train and return the student. Targets are class numbers [m] or probabilities [m, 2],
+    aligned with `rows`.
+    """
     return await task.finetune(targets[rows].argmax(axis=1), rows, epochs=EPOCHS)
 
 
@@ -64,7 +67,9 @@ def new_recipe(
     from recipes.source import validate
 
     if direction not in DIRECTIONS:
-        raise UsageError(f"--direction {direction}: no such direction. Choose one of {', '.join(DIRECTIONS)}.")
+        raise UsageError(
+            f"--direction {direction}: no such direction. Choose one of {', '.join(DIRECTIONS)}."
+        )
     source = STARTER.format(direction=direction, brief=directions.direction(direction).brief)
     validate(source)
     try:

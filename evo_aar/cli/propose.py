@@ -1,4 +1,7 @@
-"""`evo-aar propose`: what an agent would be sent for its next child, and about what that would cost. Nothing is sent."""
+"""`evo-aar propose`: what an agent would be sent for its next child, and about what that would cost.
+
+Nothing is sent.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,14 @@ from evo_aar.cli.options import Price, Prices, Runs
 
 def propose(
     island: Annotated[int, typer.Option(min=0, help="The island whose agent it is.", show_default=False)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+    ] = False,
     run: Annotated[
-        str | None, typer.Option(help="A run, as its last generation left it; default: a new search's seed.", show_default=False)
+        str | None,
+        typer.Option(
+            help="A run, as its last generation left it; default: a new search's seed.", show_default=False
+        ),
     ] = None,
     verb: Annotated[str, typer.Option(help="mutation, crossover or draft.")] = "mutation",
     model: Annotated[str, typer.Option(help="The model that would be asked.")] = MODELS[0],
@@ -31,7 +39,8 @@ def propose(
 
     if not dry_run:
         raise UsageError(
-            "propose sends nothing: add --dry-run to see what would be sent. Children are made by evo-aar evolve --operator agents."
+            "propose sends nothing: add --dry-run to see what would be sent. Children are made by evo-aar"
+            " evolve --operator agents."
         )
     if verb not in VERBS:
         raise UsageError(f"--verb {verb}: {', '.join(VERBS)}.")
@@ -48,7 +57,8 @@ def propose(
     console.rule("tools")
     for tool in opening.tools:
         console.print(
-            plain(f"{tool['name']}({', '.join(tool['input_schema']['properties'])}): {tool['description']}"), soft_wrap=True
+            plain(f"{tool['name']}({', '.join(tool['input_schema']['properties'])}): {tool['description']}"),
+            soft_wrap=True,
         )
     console.rule(f"price, by the table of {table.shipped_date()} where nothing else was given")
     for line in estimate(opening, cost):

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 def report(
     run: Run,
     individual: Annotated[
-        list[str], typer.Option(help="A finalist's id, up to three times; default: those of the search.", show_default=False)
+        list[str],
+        typer.Option(
+            help="A finalist's id, up to three times; default: those of the search.", show_default=False
+        ),
     ] = (),
-    seeds: Annotated[int, typer.Option(min=2, max=999, help="Fresh seeds that each recipe is trained with.")] = 8,
+    seeds: Annotated[
+        int, typer.Option(min=2, max=999, help="Fresh seeds that each recipe is trained with.")
+    ] = 8,
     again: Annotated[
-        bool, typer.Option("--again", help="Open the sealed split once more; it is counted, and its figures are exploratory.")
+        bool,
+        typer.Option(
+            "--again", help="Open the sealed split once more; it is counted, and its figures are exploratory."
+        ),
     ] = False,
     runs: Runs = Path("runs"),
     workers: Workers = None,
@@ -31,9 +39,10 @@ def report(
 ) -> None:
     """Open the sealed split, once, for at most three finalists and the baselines, and write the report.
 
-    The short list is frozen on the ledger before anything of the split is read, each recipe is trained anew, and the result is written
-    to the run's folder (report/opening-N) and to MLflow. An opening that was interrupted goes on where it stopped. Without
-    --again, a report that is there is written and shown again, and nothing is opened.
+    The short list is frozen on the ledger before anything of the split is read, each recipe is trained anew,
+    and the result is written to the run's folder (report/opening-N) and to MLflow. An opening that was
+    interrupted goes on where it stopped. Without --again, a report that is there is written and shown again,
+    and nothing is opened.
     """
     from evo_aar import report as reports
     from evo_aar import tables
@@ -47,7 +56,9 @@ def report(
         openings = store.openings.all()
         if openings and not again and reports.is_complete(store, openings[-1]):
             if individual:
-                raise UsageError("report: the sealed split has been opened. Other finalists need another opening: --again.")
+                raise UsageError(
+                    "report: the sealed split has been opened. Other finalists need another opening: --again."
+                )
             _show(store, run_folder(runs, run), [reports.figures(store, one) for one in openings])
             return
     console = tables.notices()
@@ -55,12 +66,22 @@ def report(
         openings = store.openings.all()
         current = openings[-1] if openings and not reports.is_complete(store, openings[-1]) else None
         if current is not None and individual:
-            raise UsageError(f"report: opening {current.number} was interrupted; finish it first, without --individual.")
+            raise UsageError(
+                f"report: opening {current.number} was interrupted; finish it first, without --individual."
+            )
         rows = None if current else reports.shortlist(store, individual)
         running.run(
-            store, settings, run_folder(runs, run), current, rows,
-            seeds=seeds, workers=workers or default_workers(), device=device, unsandboxed=unsandboxed, console=console,
-        )  # fmt: skip
+            store,
+            settings,
+            run_folder(runs, run),
+            current,
+            rows,
+            seeds=seeds,
+            workers=workers or default_workers(),
+            device=device,
+            unsandboxed=unsandboxed,
+            console=console,
+        )
         _show(store, run_folder(runs, run), [reports.figures(store, one) for one in store.openings.all()])
         Tracker(runs, store, run, warn=lambda line: console.print(tables.plain(line))).finish()
 
@@ -74,13 +95,21 @@ def _show(store: Store, folder: Path, found: list[Figures]) -> None:
     last = found[-1]
     mark = " (exploratory: not the first opening)" if last.opening.exploratory else ""
     made = tables.table(
-        f"Sealed split, opening {last.opening.number}{mark}", "recipe", "individual", "PGR ± SE", "less vanilla, paired", "less best seed recipe, paired",
+        f"Sealed split, opening {last.opening.number}{mark}",
+        "recipe",
+        "individual",
+        "PGR ± SE",
+        "less vanilla, paired",
+        "less best seed recipe, paired",
         right=("PGR ± SE", "less vanilla, paired", "less best seed recipe, paired"),
-        caption=f"weak {tables.number(last.weak.mean)}, ceiling {tables.number(last.ceiling.mean)}; {len(last.opening.facts['seeds'])} seeds",
-    )  # fmt: skip
+        caption=f"weak {tables.number(last.weak.mean)}, ceiling {tables.number(last.ceiling.mean)}; "
+        f"{len(last.opening.facts['seeds'])} seeds",
+    )
     for line in last.lines:
         shown = (
-            tables.plain(f"failed: {line.failure}") if line.failure else tables.plus_minus(line.pgr.mean, line.pgr.standard_error)
+            tables.plain(f"failed: {line.failure}")
+            if line.failure
+            else tables.plus_minus(line.pgr.mean, line.pgr.standard_error)
         )
         differences = (
             tables.NOTHING if one is None else tables.plus_minus(one.mean, one.standard_error)

@@ -26,16 +26,24 @@ def review(
         list[str], typer.Option(help="Whom to review; default: the search's finalists.", show_default=False)
     ] = (),
     verdict: Annotated[
-        str | None, typer.Option(help="approve, doubt or reject, for all of them; default: asked for.", show_default=False)
+        str | None,
+        typer.Option(
+            help="approve, doubt or reject, for all of them; default: asked for.", show_default=False
+        ),
     ] = None,
-    remarks: Annotated[str | None, typer.Option(help="Remarks; default: asked for.", show_default=False)] = None,
-    reviewer: Annotated[str | None, typer.Option(help="Who reviews; default: asked for.", show_default=False)] = None,
+    remarks: Annotated[
+        str | None, typer.Option(help="Remarks; default: asked for.", show_default=False)
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Who reviews; default: asked for.", show_default=False)
+    ] = None,
     runs: Runs = Path("runs"),
 ) -> None:
-    """Walk through the finalists (idea, how they came about, how they did, what audits found), and put a person's word on record.
+    """Walk through the finalists (idea, how they came about, how they did, what audits found), and put a
+    person's word on record.
 
-    What is stored stays: a later review of the same individual stands beside the earlier one. Reports and exports say who reviewed and
-    when, or that nobody did.
+    What is stored stays: a later review of the same individual stands beside the earlier one. Reports and
+    exports say who reviewed and when, or that nobody did.
     """
     from evo_aar import tables
     from evo_aar.errors import UsageError
@@ -54,7 +62,9 @@ def review(
             said = verdict
             while said not in REVIEW_VERDICTS:
                 said = typer.prompt(f"Your verdict on {one.id} ({', '.join(REVIEW_VERDICTS)})").strip()
-            words = remarks if remarks is not None else typer.prompt("Remarks", default="", show_default=False)
+            words = (
+                remarks if remarks is not None else typer.prompt("Remarks", default="", show_default=False)
+            )
             store.reviews.add(Review(one.id, who, said, words))
             console.print(tables.plain(f"on record: {one.id} {said}, by {who}"))
 
@@ -83,14 +93,21 @@ def _tell(console: Console, store: Store, settings: SearchSettings, one: Individ
         ("PGR, final seeds", fitness(final_seeds(settings.seed, settings.final_seeds))),
         ("fates", fates or tables.NOTHING),
     ]
-    rows += [(f"reviewed by {old.reviewer}", f"{old.at}: {old.verdict} {old.remarks}") for old in store.reviews.of(one.id)]
+    rows += [
+        (f"reviewed by {old.reviewer}", f"{old.at}: {old.verdict} {old.remarks}")
+        for old in store.reviews.of(one.id)
+    ]
     console.print(tables.facts(f"{one.id}, {place}", rows))
     lineage = ancestry(store, one, testbed, search_seeds(settings.seed, settings.seeds))
-    made = tables.table("How it came about, the youngest first", "individual", "parents", "operator", "PGR ± SE", "idea")
+    made = tables.table(
+        "How it came about, the youngest first", "individual", "parents", "operator", "PGR ± SE", "idea"
+    )
     for ancestor in lineage:
         born, score = ancestor.individual, ancestor.fitness
         shown = tables.plus_minus(score.mean, score.standard_error) if score else "failed or not tried"
-        made.add_row(born.id, ", ".join(born.parents) or tables.NOTHING, born.operator, shown, tables.plain(born.idea))
+        made.add_row(
+            born.id, ", ".join(born.parents) or tables.NOTHING, born.operator, shown, tables.plain(born.idea)
+        )
     console.print(made)
     if lineage[0].diff:
         lines = lineage[0].diff.splitlines()
@@ -99,7 +116,9 @@ def _tell(console: Console, store: Store, settings: SearchSettings, one: Individ
             if len(lines) > CHANGED_LINES
             else []
         )
-        console.print(tables.plain("\n".join(["What it changed of its first parent:", *lines[:CHANGED_LINES], *more])))
+        console.print(
+            tables.plain("\n".join(["What it changed of its first parent:", *lines[:CHANGED_LINES], *more]))
+        )
     for trial in trials[:1]:
         for training in trial.history[-1:]:
             curves = {name: [step[name] for step in training["steps"]] for name in ("loss", "agreement")}

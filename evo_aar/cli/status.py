@@ -1,4 +1,7 @@
-"""`evo-aar status` and `evo-aar runs`: how far searches have come. Both only read, also beside a search that runs."""
+"""`evo-aar status` and `evo-aar runs`: how far searches have come.
+
+Both only read, also beside a search that runs.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,16 @@ def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
         typer.echo(f"no runs in {runs}; begin one with: evo-aar evolve")
         return
     made = tables.table(
-        f"Runs in {runs}", "run", "state", "testbed", "generation", "trials", "best PGR ± SE", "best recipe's idea", right=("trials", "best PGR ± SE")
-    )  # fmt: skip
+        f"Runs in {runs}",
+        "run",
+        "state",
+        "testbed",
+        "generation",
+        "trials",
+        "best PGR ± SE",
+        "best recipe's idea",
+        right=("trials", "best PGR ± SE"),
+    )
     for row in rows:
         best = row.get("best") or {}
         made.add_row(
@@ -77,7 +88,9 @@ def _row(runs: Path, name: str) -> dict:
             facts = _facts(store, settings, name, runs)
     except (PopulationError, UsageError) as error:  # one damaged run must not hide the others
         return {"run": name, "state": f"unreadable: {error}"}
-    return {key: facts[key] for key in ("run", "state", "testbed", "generation", "generations", "trials", "best")}
+    return {
+        key: facts[key] for key in ("run", "state", "testbed", "generation", "generations", "trials", "best")
+    }
 
 
 def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict:
@@ -106,7 +119,8 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
         "islands": _islands(store),
         "spent": standing.spent,
         "language_models": {
-            column: by(store, column).to_dict("records") for column in ("operator", "model", "island", "generation")
+            column: by(store, column).to_dict("records")
+            for column in ("operator", "model", "island", "generation")
         },
         "settings": settings.to_json(),
         "resume": how_to_resume(runs, run) if standing.state == "stopped" else None,
@@ -114,7 +128,9 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
 
 
 def _islands(store: Store) -> dict[str, dict]:
-    """The islands as the last generation left them; born, failed, duplicates and unborn over all generations."""
+    """The islands as the last generation left them; born, failed, duplicates and unborn over
+    all generations.
+    """
     summaries = [generation.summary["islands"] for generation in store.generations.all()]
     sums = ("born", "failed", "duplicates", "unborn")
     return {
@@ -127,7 +143,11 @@ def _show(facts: dict) -> None:
     from evo_aar import tables
 
     console = tables.output()
-    reached = "none on record yet" if facts["generation"] is None else f"{facts['generation']} of {facts['generations']} on record"
+    reached = (
+        "none on record yet"
+        if facts["generation"] is None
+        else f"{facts['generation']} of {facts['generations']} on record"
+    )
     rows = [
         ("state", facts["state"]),
         ("testbed", f"{facts['testbed']} ({facts['testbed_hash']})"),
@@ -135,30 +155,58 @@ def _show(facts: dict) -> None:
         ("generation", reached),
         ("born", f"{facts['individuals']:,} individuals, {facts['trials']:,} trials"),
     ]
-    rows += [(words, f"{facts['spent'][kind]:,.2f}".removesuffix(".00")) for kind, words in SPENT.items() if facts["spent"][kind]]
+    rows += [
+        (words, f"{facts['spent'][kind]:,.2f}".removesuffix(".00"))
+        for kind, words in SPENT.items()
+        if facts["spent"][kind]
+    ]
     if facts["resume"]:
         rows.append(("go on with", facts["resume"]))
     console.print(tables.facts(f"run {facts['run']}", rows))
     if facts["islands"]:
         columns = ("", "direction", "best", "PGR ± SE", "mean PGR", "born", "failed", "duplicates", "unborn")
-        made = tables.table("Islands (PGR on the fitness split, which the search selects on)", *columns, right=("", *columns[3:]))
+        made = tables.table(
+            "Islands (PGR on the fitness split, which the search selects on)",
+            *columns,
+            right=("", *columns[3:]),
+        )
         for island, own in facts["islands"].items():
             counts = (str(own[name]) for name in ("born", "failed", "duplicates", "unborn"))
             score = tables.plus_minus(own["best_pgr"], own["best_se"])
-            made.add_row(island, own["direction"], own["best"] or tables.NOTHING, score, tables.number(own["mean_pgr"]), *counts)
+            made.add_row(
+                island,
+                own["direction"],
+                own["best"] or tables.NOTHING,
+                score,
+                tables.number(own["mean_pgr"]),
+                *counts,
+            )
         console.print(made)
     if rows := facts["language_models"]["operator"]:
         columns = ("operator", "calls", "read", "written", "from the cache", "USD")
-        made = tables.table("Language models (--json has them by model, island and generation too)", *columns, right=columns[1:])
+        made = tables.table(
+            "Language models (--json has them by model, island and generation too)",
+            *columns,
+            right=columns[1:],
+        )
         for row in rows:
             read = row["input"] + row["cache_write"] + row["cache_read"]
-            counts = (f"{row['calls']:,}", f"{read:,}", f"{row['output']:,}", f"{row['hit_rate']:.0%}", f"{row['usd']:.2f}")
+            counts = (
+                f"{row['calls']:,}",
+                f"{read:,}",
+                f"{row['output']:,}",
+                f"{row['hit_rate']:.0%}",
+                f"{row['usd']:.2f}",
+            )
             made.add_row(row["operator"], *counts)
         console.print(made)
     if best := facts["best"]:
         score = tables.plus_minus(best["pgr"], best["standard_error"])
         console.print(
-            tables.facts("Best recipe", [("individual", best["individual"]), ("PGR ± SE", score), ("idea", best["idea"])])
+            tables.facts(
+                "Best recipe",
+                [("individual", best["individual"]), ("PGR ± SE", score), ("idea", best["idea"])],
+            )
         )
 
 

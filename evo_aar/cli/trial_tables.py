@@ -40,15 +40,18 @@ def fixed_points(evaluator: Evaluator) -> str:
     """Weak, ceiling and majority accuracy in one line."""
     base = evaluator.baselines
     return (
-        f"weak {base.weak_accuracy:.3f}, ceiling {base.ceiling_accuracy:.3f} ± {standard_error(base.ceiling):.3f} "
-        f"(SE over {len(base.ceiling)} seeds), gap {base.gap:.3f}, majority {base.majority:.3f}"
+        f"weak {base.weak_accuracy:.3f}, ceiling {base.ceiling_accuracy:.3f} ±"
+        f" {standard_error(base.ceiling):.3f} (SE over {len(base.ceiling)} seeds), gap {base.gap:.3f},"
+        f" majority {base.majority:.3f}"
     )
 
 
 def show(console: Console, file: RecipeFile, trials: Sequence[Trial], evaluator: Evaluator) -> None:
     """An evaluated recipe: its PGR, a row per seed, its trainings."""
     console.print(tables.plain(file.idea), style="bold")
-    console.print(tables.plain(f"{evaluator.testbed.name} ({evaluator.testbed.content_hash}), student {evaluator.kind}"))
+    console.print(
+        tables.plain(f"{evaluator.testbed.name} ({evaluator.testbed.content_hash}), student {evaluator.kind}")
+    )
     console.print(tables.plain(f"sandbox: {described(evaluator.settings.level)}"))
     console.print(fixed_points(evaluator))
     console.print(_trials_table(trials))
@@ -59,24 +62,57 @@ def show(console: Console, file: RecipeFile, trials: Sequence[Trial], evaluator:
 
 def _trials_table(trials: Sequence[Trial]) -> Table:
     made = tables.table(
-        "Trials (fitness split)", "seed", "accuracy", "PGR", "tokens", "seconds", "outcome", right=("seed", "accuracy", "PGR", "tokens", "seconds")
-    )  # fmt: skip
+        "Trials (fitness split)",
+        "seed",
+        "accuracy",
+        "PGR",
+        "tokens",
+        "seconds",
+        "outcome",
+        right=("seed", "accuracy", "PGR", "tokens", "seconds"),
+    )
     for trial in trials:
         outcome = "ok" if trial.ok else f"{trial.reason}: {trial.message}"
-        figures = (tables.number(trial.accuracy), tables.number(trial.pgr), f"{trial.tokens:,}", f"{trial.seconds:.1f}")
+        figures = (
+            tables.number(trial.accuracy),
+            tables.number(trial.pgr),
+            f"{trial.tokens:,}",
+            f"{trial.seconds:.1f}",
+        )
         made.add_row(str(trial.seed), *figures, tables.plain(outcome))
     return made
 
 
 def _trainings_table(trials: Sequence[Trial]) -> Table:
-    rows = [(trial, place, one) for trial in trials for place, one in enumerate(trial.history, 1) if one["steps"]]
-    shown = rows if len(rows) <= MOST_TRAININGS else [row for row in rows if row[1] == len(row[0].history)][:MOST_TRAININGS]
-    caption = None if len(shown) == len(rows) else f"{len(shown)} of {len(rows)} trainings, each seed's last; --json has all"
+    rows = [
+        (trial, place, one) for trial in trials for place, one in enumerate(trial.history, 1) if one["steps"]
+    ]
+    shown = (
+        rows
+        if len(rows) <= MOST_TRAININGS
+        else [row for row in rows if row[1] == len(row[0].history)][:MOST_TRAININGS]
+    )
+    caption = (
+        None
+        if len(shown) == len(rows)
+        else f"{len(shown)} of {len(rows)} trainings, each seed's last; --json has all"
+    )
     made = tables.table(
-        "Trainings (first, course, last)", "seed", "training", "student", "loss", "gradient norm", "agreement", right=("seed",), caption=caption
-    )  # fmt: skip
+        "Trainings (first, course, last)",
+        "seed",
+        "training",
+        "student",
+        "loss",
+        "gradient norm",
+        "agreement",
+        right=("seed",),
+        caption=caption,
+    )
     for trial, place, training in shown:
-        curves = [tables.curve([step[name] for step in training["steps"]]) for name in ("loss", "gradient_norm", "agreement")]
+        curves = [
+            tables.curve([step[name] for step in training["steps"]])
+            for name in ("loss", "gradient_norm", "agreement")
+        ]
         made.add_row(str(trial.seed), f"{place} of {len(trial.history)}", training["student"], *curves)
     return made
 

@@ -12,7 +12,9 @@ from evo_aar.cli.options import Runs
 
 def ui(
     runs: Runs = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine (127.0.0.1 alone).")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port on this machine (127.0.0.1 alone).")
+    ] = 5000,
 ) -> None:
     """Look at the searches of a folder in MLflow: runs, charts, recipes, genealogies. Ctrl-C ends it."""
     from evo_aar import tables

@@ -12,7 +12,10 @@ from population.store import Store
 
 @dataclass(frozen=True)
 class Ancestor:
-    """An individual of a lineage. `diff`: its source against its first parent's, "" for a seed recipe; `fitness` over the search's seeds."""
+    """An individual of a lineage.
+
+    `diff`: its source against its first parent's, "" for a seed recipe; `fitness` over the search's seeds.
+    """
 
     individual: Individual
     fitness: Fitness | None
@@ -29,7 +32,9 @@ def ancestry(store: Store, individual: Individual, testbed: str, seeds: Sequence
             found[identity] = store.individuals.get(identity)
             open_ids += found[identity].parents
     ranked = sorted(found.values(), key=lambda one: one.rank, reverse=True)
-    return [Ancestor(one, fitness_on(store, one.source_hash, testbed, seeds), _diff(one, found)) for one in ranked]
+    return [
+        Ancestor(one, fitness_on(store, one.source_hash, testbed, seeds), _diff(one, found)) for one in ranked
+    ]
 
 
 def fitness_on(store: Store, source_hash: str, testbed: str, seeds: Sequence[int]) -> Fitness | None:

@@ -59,13 +59,17 @@ def best(store: Store) -> Individual:
         last = store.generations.last()
         if last is None or last.summary["best"] is None:
             raise UsageError(
-                f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an --individual."
+                f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an"
+                " --individual."
             )
         individual = store.individuals.get(last.summary["best"])
     barred = quarantined(store)
     reason = barred.get(individual.id) or barred.get(individual.source_hash)
     if reason:
-        raise UsageError(f"{individual.id} is quarantined ({reason}): it is not exported as the best. Name an --individual.")
+        raise UsageError(
+            f"{individual.id} is quarantined ({reason}): it is not exported as the best. Name an"
+            " --individual."
+        )
     return individual
 
 
@@ -79,21 +83,27 @@ def export(
     level: Level | None = None,
     console: Console,
 ) -> bool:
-    """Train the individual's students again and write its folder. Returns whether every trial came out as the search has it on record.
+    """Train the individual's students again and write its folder. Returns whether every trial came out as the
+    search has it on record.
 
     `level`: of the sandbox that it is trained in; None for the best that this machine has.
-    Raises `UsageError` where the individual has no student, or `output` has something in it already or can't be written.
+    Raises `UsageError` where the individual has no student, or `output` has something in it already or can't
+    be written.
     """
     seeds = search_seeds(settings.seed, settings.seeds)
     testbed = store.facts["testbed_hash"]
-    recorded = [trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds]
+    recorded = [
+        trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds
+    ]
     _require_students(individual, recorded, seeds)
-    setup = Setup(settings.testbed, settings.strong, settings.weak, settings.student, device=device, level=level)
+    setup = Setup(
+        settings.testbed, settings.strong, settings.weak, settings.student, device=device, level=level
+    )
     with _draft(output) as draft, setup.evaluator(console) as evaluator:
         if evaluator.testbed.content_hash != testbed:
             raise UsageError(
-                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but the search ran on {testbed}. "
-                "Restore the files or the version that it was begun with."
+                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but the search ran"
+                f" on {testbed}. Restore the files or the version that it was begun with."
             )
         results = _trained_again(evaluator, individual.source, seeds, draft / "students", console)
         again = {
@@ -104,7 +114,9 @@ def export(
         }
         lineage = ancestry(store, individual, testbed, seeds)
         audits = _audited(store, settings, individual, evaluator, console)
-        metrics = _metrics(store, settings, individual, evaluator, recorded, again) | _judged(store, individual, audits)
+        metrics = _metrics(store, settings, individual, evaluator, recorded, again) | _judged(
+            store, individual, audits
+        )
         (draft / "recipe.py").write_text(individual.source, encoding="utf-8")
         (draft / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(card(metrics, lineage), encoding="utf-8")
@@ -115,12 +127,20 @@ def export(
 def _require_students(individual: Individual, recorded: Sequence[Trial], seeds: Sequence[int]) -> None:
     failed = next((trial for trial in recorded if not trial.ok), None)
     if failed is not None:
-        raise UsageError(f"{individual.id} failed ({failed.reason}: {failed.message}): it has no student. Export another one.")
+        raise UsageError(
+            f"{individual.id} failed ({failed.reason}: {failed.message}): it has no student. Export another"
+            " one."
+        )
     if len(recorded) < len(seeds):
-        raise UsageError(f"{individual.id} has been tried on {len(recorded)} of {len(seeds)} seeds. Resume the search first.")
+        raise UsageError(
+            f"{individual.id} has been tried on {len(recorded)} of {len(seeds)} seeds. Resume the search"
+            " first."
+        )
 
 
-def _trained_again(evaluator: Evaluator, source: str, seeds: Sequence[int], folder: Path, console: Console) -> list[Result]:
+def _trained_again(
+    evaluator: Evaluator, source: str, seeds: Sequence[int], folder: Path, console: Console
+) -> list[Result]:
     folder.mkdir()
     with tables.progress(console) as bar:
         results = evaluator.evaluate([Request(source, seed) for seed in seeds], folder)
@@ -128,14 +148,19 @@ def _trained_again(evaluator: Evaluator, source: str, seeds: Sequence[int], fold
     failed = next((result for result in found if not result.outcome.ok), None)
     if failed is not None:
         raise UsageError(
-            f"seed {failed.trial.seed}, which succeeded in the search, failed now ({failed.outcome.reason}: {failed.outcome.message}). "
-            "Export with the versions that the search ran with."
+            f"seed {failed.trial.seed}, which succeeded in the search, failed now ({failed.outcome.reason}:"
+            f" {failed.outcome.message}). Export with the versions that the search ran with."
         )
     return found
 
 
-def _audited(store: Store, settings: SearchSettings, individual: Individual, evaluator: Evaluator, console: Console) -> list[Audit]:
-    """The individual's audits: those on record or, where it has none, made now. Of a search without audits there are none."""
+def _audited(
+    store: Store, settings: SearchSettings, individual: Individual, evaluator: Evaluator, console: Console
+) -> list[Audit]:
+    """The individual's audits: those on record or, where it has none, made now.
+
+    Of a search without audits there are none.
+    """
     found = store.audits.of(individual.source_hash, evaluator.testbed.content_hash)
     if found or not settings.audit_seeds:
         return found
@@ -168,8 +193,12 @@ def _judged(store: Store, individual: Individual, audits: Sequence[Audit]) -> di
 
 
 def _is_same(result: Result, trial: Trial) -> bool:
-    """Whether a student that was trained again is the search's: the same predictions on all of the pool, and the same accuracy."""
-    return result.accuracy == trial.accuracy and np.array_equal(result.outcome.pool.astype(np.float16), trial.pool)
+    """Whether a student that was trained again is the search's: the same predictions on all of the pool, and
+    the same accuracy.
+    """
+    return result.accuracy == trial.accuracy and np.array_equal(
+        result.outcome.pool.astype(np.float16), trial.pool
+    )
 
 
 def _metrics(
@@ -180,7 +209,10 @@ def _metrics(
     recorded: Sequence[Trial],
     again: dict[int, bool],
 ) -> dict:
-    seeds, final = search_seeds(settings.seed, settings.seeds), final_seeds(settings.seed, settings.final_seeds)
+    seeds, final = (
+        search_seeds(settings.seed, settings.seeds),
+        final_seeds(settings.seed, settings.final_seeds),
+    )
     testbed, base = evaluator.testbed, evaluator.baselines
 
     def fitness(digest: str, wanted: Sequence[int]) -> dict | None:
@@ -229,7 +261,9 @@ def _metrics(
         "spent_by_the_search": store.ledger.totals(),
         "settings": settings.to_json(),
         "versions": {
-            name: {"search": store.facts[name], "export": metadata.version(name)} for name in PACKAGES if name in store.facts
+            name: {"search": store.facts[name], "export": metadata.version(name)}
+            for name in PACKAGES
+            if name in store.facts
         },
         "python": store.facts.get("python"),
     }
@@ -252,7 +286,9 @@ def _draft(output: Path) -> Iterator[Path]:
     """A folder beside `output` that becomes it when the block ends well, and is removed when it doesn't."""
     output = output.absolute()
     if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
-        raise UsageError(f"-o {output}: exists already. Name a folder that is new or empty; nothing was changed.")
+        raise UsageError(
+            f"-o {output}: exists already. Name a folder that is new or empty; nothing was changed."
+        )
     draft = output.with_name(f".{output.name}.{os.getpid()}.draft")
     try:
         draft.mkdir(parents=True)
@@ -270,4 +306,6 @@ def _draft(output: Path) -> Iterator[Path]:
 
 
 def _unwritable(output: Path, error: OSError) -> UsageError:
-    return UsageError(f"-o {output}: can't be written ({error.strerror}). Choose a folder with space that you can write to.")
+    return UsageError(
+        f"-o {output}: can't be written ({error.strerror}). Choose a folder with space that you can write to."
+    )

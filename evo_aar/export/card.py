@@ -1,4 +1,6 @@
-"""The card of an exported individual, in Markdown: everything that one has to know to judge it and to run it again."""
+"""The card of an exported individual, in Markdown: everything that one has to know to judge it and to run it
+again.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,13 @@ from evo_aar.tables import number, plus_minus
 from evo_aar.tracking.markdown import code, escaped
 
 EXPLANATION = (
-    "PGR, the performance gap recovered: (student - weak) / (ceiling - weak), in accuracy. 0 is no better than the weak teacher, 1 is as "
-    "good as training on ground truth. Figures are mean ± standard error over seeds."
+    "PGR, the performance gap recovered: (student - weak) / (ceiling - weak), in accuracy. 0 is no better"
+    " than the weak teacher, 1 is as good as training on ground truth. Figures are mean ± standard error over"
+    " seeds."
 )
 FITNESS_NOTE = (
-    "All figures are from the **fitness split**. The search selected on this split with the search's seeds, so that row is too "
-    "good on average; the final seeds are new ones, on the same rows."
+    "All figures are from the **fitness split**. The search selected on this split with the search's seeds,"
+    " so that row is too good on average; the final seeds are new ones, on the same rows."
 )
 APPLY = """\
 from evaluator.saved import SavedStudent
@@ -44,7 +47,10 @@ def card(metrics: dict, lineage: Sequence[Ancestor]) -> str:
         "## Lineage",
         _lineage(lineage),
         "## Settings of the search",
-        _table(("setting", "value"), [(escaped(name), _setting(value)) for name, value in metrics["settings"].items()]),
+        _table(
+            ("setting", "value"),
+            [(escaped(name), _setting(value)) for name, value in metrics["settings"].items()],
+        ),
         "## Versions",
         _versions(metrics),
     ]
@@ -53,7 +59,10 @@ def card(metrics: dict, lineage: Sequence[Ancestor]) -> str:
 
 def _scores(metrics: dict) -> str:
     rows = []
-    for name, own, vanilla in (("the search's seeds", "pgr", "vanilla_pgr"), ("final seeds", "final_pgr", "vanilla_final_pgr")):
+    for name, own, vanilla in (
+        ("the search's seeds", "pgr", "vanilla_pgr"),
+        ("final seeds", "final_pgr", "vanilla_final_pgr"),
+    ):
         if metrics[own]:
             count = len(metrics[own]["seeds"])
             rows.append((f"{name} ({count})", _pgr(metrics[own]), _pgr(metrics[vanilla])))
@@ -68,16 +77,23 @@ def _baselines(metrics: dict) -> str:
     base = metrics["baselines"]
     ceiling = plus_minus(base["ceiling_accuracy"], base["ceiling_standard_error"])
     return (
-        f"Accuracies on the fitness split: weak model {number(base['weak_accuracy'])}, ceiling {ceiling} "
-        f"({base['ceiling_seeds']} seeds), majority class {number(base['majority_accuracy'])}. "
-        f"The search's recipes ran in the sandbox at {metrics['sandbox']}; these students' at {metrics['sandbox_of_this_export']}. "
-        f"Testbed {escaped(metrics['testbed'])}, content hash `{metrics['testbed_hash']}`, student `{metrics['student']}`."
+        f"Accuracies on the fitness split: weak model {number(base['weak_accuracy'])}, ceiling {ceiling}"
+        f" ({base['ceiling_seeds']} seeds), majority class {number(base['majority_accuracy'])}. The search's"
+        f" recipes ran in the sandbox at {metrics['sandbox']}; these students' at"
+        f" {metrics['sandbox_of_this_export']}. Testbed {escaped(metrics['testbed'])}, content hash"
+        f" `{metrics['testbed_hash']}`, student `{metrics['student']}`."
     )
 
 
 def _trials(metrics: dict) -> str:
     rows = [
-        (str(one["seed"]), number(one["accuracy"]), number(one["pgr"]), f"{one['tokens']:,}", "yes" if one["same_again"] else "no")
+        (
+            str(one["seed"]),
+            number(one["accuracy"]),
+            number(one["pgr"]),
+            f"{one['tokens']:,}",
+            "yes" if one["same_again"] else "no",
+        )
         for one in metrics["trials"]
     ]
     return _table(("seed", "accuracy", "PGR", "tokens", "trained again for this export: same student"), rows)
@@ -89,7 +105,10 @@ def _judgement(metrics: dict) -> str:
         parts.append(f"**It failed an audit and is set apart**: {escaped(metrics['set_apart'])}.")
     parts += [f"**Flagged**: {escaped(reason)}." for reason in metrics["flags"]]
     if metrics["audits"]:
-        rows = [(one["audit"], one["verdict"], escaped(one["words"]), number(one["p"])) for one in metrics["audits"]]
+        rows = [
+            (one["audit"], one["verdict"], escaped(one["words"]), number(one["p"]))
+            for one in metrics["audits"]
+        ]
         parts.append(_table(("audit", "verdict", "what it found", "p (Holm)"), rows))
     else:
         parts.append("Not audited.")
@@ -105,7 +124,15 @@ def _judgement(metrics: dict) -> str:
 
 def _commands(metrics: dict) -> str:
     settings = metrics["settings"]
-    words = ["evo-aar", "evaluate", "recipe.py", "--testbed", settings["testbed"], "--seeds", str(len(metrics["trials"]))]
+    words = [
+        "evo-aar",
+        "evaluate",
+        "recipe.py",
+        "--testbed",
+        settings["testbed"],
+        "--seeds",
+        str(len(metrics["trials"])),
+    ]
     words += ["--first-seed", str(metrics["trials"][0]["seed"])]
     for option in ("student", "strong", "weak"):
         if settings[option]:
@@ -120,8 +147,10 @@ def _commands(metrics: dict) -> str:
         [
             "This gives the PGR above, seed for seed:",
             code(shlex.join(words), "sh"),
-            "The students of these seeds lie in `students/`, one folder a seed; `student.json` says what each is made of. A LoRA "
-            "adapter is in PEFT's format. To ask one:",
+            (
+                "The students of these seeds lie in `students/`, one folder a seed; `student.json` says what"
+                " each is made of. A LoRA adapter is in PEFT's format. To ask one:"
+            ),
             code(apply, "python"),
         ]
     )
@@ -137,10 +166,14 @@ def _lineage(lineage: Sequence[Ancestor]) -> str:
     rows = []
     for one in lineage:
         individual, fitness = one.individual, one.fitness
-        files = f"[recipe](lineage/{individual.id}.py)" + (f", [diff](lineage/{individual.id}.diff)" if one.diff else "")
+        files = f"[recipe](lineage/{individual.id}.py)" + (
+            f", [diff](lineage/{individual.id}.diff)" if one.diff else ""
+        )
         score = plus_minus(fitness.mean, fitness.standard_error) if fitness else "failed or not tried"
         parents = ", ".join(individual.parents) or "none"
-        rows.append((individual.id, parents, escaped(individual.operator), score, escaped(individual.idea), files))
+        rows.append(
+            (individual.id, parents, escaped(individual.operator), score, escaped(individual.idea), files)
+        )
     listed = _table(("individual", "parents", "operator", "PGR ± SE", "idea", "files"), rows)
     if not lineage[0].diff:
         return f"{listed}\n\nIt is a seed recipe: nothing was changed."

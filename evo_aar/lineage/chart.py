@@ -30,8 +30,10 @@ def pgr_chart(genealogy: Genealogy) -> str:
         return x, TOP + (HEIGHT - TOP - BOTTOM) * (marks[-1] - value) / (marks[-1] - marks[0])
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH}'
+            f' {HEIGHT}" font-family="system-ui, sans-serif" font-size="13">'
+        ),
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         f'<text x="{LEFT}" y="18" font-weight="600">Best PGR by generation</text>',
         *_axes(marks, last, at),
@@ -44,7 +46,9 @@ def pgr_chart(genealogy: Genealogy) -> str:
         spots = [at(*point) for point in series]
         if spots:
             parts += _line(spots, island_colour(island), 1.8)
-            labels.append((spots[-1], f"{island} {genealogy.direction(island)}".strip(), island_colour(island), "400"))
+            labels.append(
+                (spots[-1], f"{island} {genealogy.direction(island)}".strip(), island_colour(island), "400")
+            )
     if best:
         spots = [at(n, v) for n, v, _ in best]
         parts += _line(spots, "#111", 2.6)
@@ -54,7 +58,10 @@ def pgr_chart(genealogy: Genealogy) -> str:
 
 
 def _series(genealogy: Genealogy, island: str) -> Series:
-    found = [(g.number, g.summary.get("islands", {}).get(island, {}).get("best_pgr")) for g in genealogy.generations]
+    found = [
+        (g.number, g.summary.get("islands", {}).get(island, {}).get("best_pgr"))
+        for g in genealogy.generations
+    ]
     return [(number, value) for number, value in found if _known(value)]
 
 
@@ -76,7 +83,10 @@ def _axes(marks: Sequence[float], last: int, at) -> Iterator[str]:
 
 
 def _line(spots: Sequence[tuple[float, float]], colour: str, width: float) -> Iterator[str]:
-    yield f'<polyline points="{_joined(spots)}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
+    yield (
+        f'<polyline points="{_joined(spots)}" fill="none" stroke="{colour}" stroke-width="{width}"'
+        ' stroke-linejoin="round"/>'
+    )
     for x, y in spots:
         yield f'<circle cx="{x:g}" cy="{y:g}" r="{width + 1:g}" fill="{colour}"/>'
 
@@ -91,8 +101,14 @@ def _labels(labels: list[tuple[tuple[float, float], str, str, str]]) -> Iterator
     if over > 0:
         heights = [height - over for height in heights]
     for ((x, y), words, colour, weight), height in zip(labels, heights, strict=True):
-        yield f'<path d="M{x + 5:g} {y:g} L{WIDTH - RIGHT + 20} {height:g}" stroke="{colour}" opacity=".45" fill="none"/>'
-        yield f'<text x="{WIDTH - RIGHT + 24}" y="{height + 4:g}" fill="{colour}" font-weight="{weight}">{escape(words)}</text>'
+        yield (
+            f'<path d="M{x + 5:g} {y:g} L{WIDTH - RIGHT + 20} {height:g}" stroke="{colour}" opacity=".45"'
+            ' fill="none"/>'
+        )
+        yield (
+            f'<text x="{WIDTH - RIGHT + 24}" y="{height + 4:g}" fill="{colour}"'
+            f' font-weight="{weight}">{escape(words)}</text>'
+        )
 
 
 def _joined(spots: Sequence[tuple[float, float]]) -> str:

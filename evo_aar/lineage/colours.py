@@ -1,4 +1,6 @@
-"""Colours: PGR on a scale that is even to the eye and readable to the colour-blind, and a hue for each island."""
+"""Colours: PGR on a scale that is even to the eye and readable to the colour-blind, and a hue for each
+island.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Scale:
-        """From the lower decile, so that a single disaster doesn't take all contrast from the rest, to the best."""
+        """From the lower decile, so that a single disaster doesn't take all contrast from the rest, to the
+        best.
+        """
         known = sorted(values)
         if not known:
             return cls(0.0, 1.0)

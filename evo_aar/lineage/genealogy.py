@@ -11,7 +11,9 @@ from population.migration import Migration
 
 @dataclass(frozen=True)
 class Node:
-    """An individual and how it did: `pgr` is None where it failed or is a duplicate; `alive` on any island in the last generation."""
+    """An individual and how it did: `pgr` is None where it failed or is a duplicate; `alive` on any island in
+    the last generation.
+    """
 
     individual: Individual
     pgr: float | None = None

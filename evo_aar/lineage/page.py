@@ -1,4 +1,6 @@
-"""The genealogy as one HTML file, with a little script that lights up an individual's ancestors and descendants."""
+"""The genealogy as one HTML file, with a little script that lights up an individual's ancestors and
+descendants.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ h1 { font-size: 16px; margin: 0 0 2px; } p { margin: 0 0 8px; color: #5a6068; }
 svg.lit .node, svg.lit [data-move] { opacity: .18; } svg.lit .edge[data-from] { opacity: .06; }
 svg.lit .node.on, svg.lit [data-move].on { opacity: 1; } svg.lit .edge.on { opacity: 1; stroke-width: 2; }
 #told { position: sticky; bottom: 0; min-height: 3.6em; padding: 8px; background: #fff; border-top: 1px solid #d5d9de; white-space: pre-line; }
-"""
+"""  # noqa: E501
 
 # Hovering shows, a click keeps what is shown until the next click.
 _SCRIPT = """
@@ -46,15 +48,18 @@ nodes.forEach((n, id) => {
   n.addEventListener('click', event => { event.stopPropagation(); kept = kept === id ? null : id; show(kept); });
 });
 document.addEventListener('click', () => { kept = null; show(null); });
-"""
+"""  # noqa: E501
 
 
 def lineage_page(genealogy: Genealogy, name: str) -> str:
-    """A whole HTML page without references to anything outside of it; without scripts it is a plain drawing."""
+    """A whole HTML page without references to anything outside of it; without scripts it is a
+    plain drawing.
+    """
     last = genealogy.generations[-1].number
     counts = f"{len(genealogy.nodes)} individuals, {len(genealogy.islands)} islands, generations 0 to {last}"
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: genealogy</title><style>{_STYLE}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: genealogy</title>
+<style>{_STYLE}</style></head><body>
 <h1>{escape(name)}</h1><p>{counts}</p>
 <div class="scroll">{svg(genealogy)}</div>
 <div id="told">Point at an individual for its idea, ancestors and descendants; click to keep them.</div>

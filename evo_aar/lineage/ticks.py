@@ -6,7 +6,9 @@ import math
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Some `about` round numbers, evenly spaced, the first not above `low` and the last not below `high`; at least two."""
+    """Some `about` round numbers, evenly spaced, the first not above `low` and the last not below `high`; at
+    least two.
+    """
     span = (high - low) or 1.0
     rough = span / about
     unit = 10.0 ** math.floor(math.log10(rough))

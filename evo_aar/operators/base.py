@@ -1,9 +1,9 @@
 """What the search asks of an operator: from parents to the source of a child.
 
-An operator is a function of its context and nothing else. All randomness comes from `context.rng`; parents, forum and
-archives are as they stood when the generation began; so the same search makes the same children on one worker or
-eight. Methods are ordinary functions that may block (an agent loop waits for its model) and may be called from
-several threads at once, each with its own context.
+An operator is a function of its context and nothing else. All randomness comes from `context.rng`; parents,
+forum and archives are as they stood when the generation began; so the same search makes the same children on
+one worker or eight. Methods are ordinary functions that may block (an agent loop waits for its model) and may
+be called from several threads at once, each with its own context.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class OperatorError(Exception):
 class Parent:
     """An evaluated individual that a child is made from.
 
-    `pgr_mean` and `pgr_se` are its fitness: None where it has none. `near`: how many of its children behaved nearly as it does.
+    `pgr_mean` and `pgr_se` are its fitness: None where it has none. `near`: how many of its children behaved
+    nearly as it does.
     """
 
     individual_id: str
@@ -47,7 +48,8 @@ class Parent:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a recipe has no fitness, as told to the operator that repairs it: an outcome's `reason` (one word) and `message`.
+    """Why a recipe has no fitness, as told to the operator that repairs it: an outcome's `reason` (one word)
+    and `message`.
 
     `attempt` counts the repairs of one child from 1.
     """
@@ -73,10 +75,11 @@ class Failure:
 class OperatorContext:
     """Everything a child is made from.
 
-    `child` is the child's index in its island's generation. `parents` holds the best first: `mutate` uses the first,
-    `crossover` the first two. `born` are the source hashes of every recipe ever born, which a child must not repeat.
-    `losses`, `schedules`, `layers` (whose hidden states are available, deepest last) and `has_prior` say what the
-    testbed offers. `brief` is the direction's text, `archive` the island's archive, `model` the language model to call.
+    `child` is the child's index in its island's generation. `parents` holds the best first: `mutate` uses the
+    first, `crossover` the first two. `born` are the source hashes of every recipe ever born, which a child
+    must not repeat. `losses`, `schedules`, `layers` (whose hidden states are available, deepest last) and
+    `has_prior` say what the testbed offers. `brief` is the direction's text, `archive` the island's archive,
+    `model` the language model to call.
     """
 
     island: int
@@ -104,8 +107,9 @@ class OperatorContext:
 class Proposal:
     """The source of a child that meets the static contract, and how it came about.
 
-    `detail` is JSON: `kinds` (what was done), `changes` (in plain words), `parents` (their ids, the one whose file was
-    edited first) for every operator; an agent adds its model, prompt and turns. `usd` is what making it has cost.
+    `detail` is JSON: `kinds` (what was done), `changes` (in plain words), `parents` (their ids, the one whose
+    file was edited first) for every operator; an agent adds its model, prompt and turns. `usd` is what making
+    it has cost.
     """
 
     source: str
@@ -118,8 +122,9 @@ class Proposal:
 class Operator(Protocol):
     """Makes children. `name` is what the lineage shows.
 
-    `verbs`: what it can do, of "mutation", "crossover", "draft" and "repair". `waits`: whether a call waits for something else than
-    this machine, so that it pays to have several at once; `most_parents`: how many a crossover can make use of.
+    `verbs`: what it can do, of "mutation", "crossover", "draft" and "repair". `waits`: whether a call waits
+    for something else than this machine, so that it pays to have several at once; `most_parents`: how many a
+    crossover can make use of.
     """
 
     name: str
@@ -136,7 +141,10 @@ class Operator(Protocol):
         ...
 
     def draft(self, context: OperatorContext) -> Proposal:
-        """A recipe made anew, from the direction's brief. Asked for only where `verbs` has it. Raises `OperatorError`."""
+        """A recipe made anew, from the direction's brief. Asked for only where `verbs` has it.
+
+        Raises `OperatorError`.
+        """
         ...
 
     def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
@@ -144,7 +152,10 @@ class Operator(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Begin nothing new: the search is being stopped. Calls in other threads end as soon as what is paid for is on record."""
+        """Begin nothing new: the search is being stopped.
+
+        Calls in other threads end as soon as what is paid for is on record.
+        """
         ...
 
     def abandon(self) -> None:

@@ -1,7 +1,7 @@
 """Steps of a recipe's upper-case constants, each on the scale that is natural to it.
 
-The name says what a constant is where its value alone doesn't: a learning rate moves by factors, a share by odds, a
-layer by one. Values are rounded to two or three digits, so that recipes stay readable.
+The name says what a constant is where its value alone doesn't: a learning rate moves by factors, a share by
+odds, a layer by one. Values are rounded to two or three digits, so that recipes stay readable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ LARGEST_INTEGER = 4_096
 
 @dataclass(frozen=True)
 class Range:
-    """What constants of a name may be: by `factor` (log-normal steps) or by odds (`share`), within [low, high]."""
+    """What constants of a name may be: by `factor` (log-normal steps) or by odds (`share`), within [low,
+    high].
+    """
 
     pattern: str
     scale: str
@@ -76,15 +78,17 @@ def _is_locus(part: Part, schedules: tuple[str, ...], layers: tuple[int, ...]) -
 def assign_step(genome: Genome, name: str, context: OperatorContext, boldness: float) -> tuple[Genome, str]:
     """The genome with another value for a constant, and the change in words.
 
-    `boldness` scales the step; at 1 it is a factor of some 1.5, or half a unit of log odds. Raises `Inapplicable` where the
-    constant is no locus or no other value was met.
+    `boldness` scales the step; at 1 it is a factor of some 1.5, or half a unit of log odds. Raises
+    `Inapplicable` where the constant is no locus or no other value was met.
     """
     part = genome.part(name)
     old = part.value
     for _ in range(16):
         new = _step(name, old, context.rng, boldness, context.schedules, context.layers)
         if new != old:
-            return genome.with_code(name, assign(part.code, literal(new))), f"{name} {literal(new)} (was {literal(old)})"
+            return genome.with_code(
+                name, assign(part.code, literal(new))
+            ), f"{name} {literal(new)} (was {literal(old)})"
     raise Inapplicable(f"{name} has no other value near {old!r}")
 
 
@@ -99,7 +103,12 @@ def literal(value: Any) -> str:
 
 
 def _step(
-    name: str, value: Any, rng: np.random.Generator, boldness: float, schedules: tuple[str, ...], layers: tuple[int, ...]
+    name: str,
+    value: Any,
+    rng: np.random.Generator,
+    boldness: float,
+    schedules: tuple[str, ...],
+    layers: tuple[int, ...],
 ) -> Any:
     if _FIXED.search(name):
         raise Inapplicable(f"{name} is not for tuning")
@@ -113,7 +122,12 @@ def _step(
         return _step_integer(name, value, rng, boldness)
     if isinstance(value, float) and math.isfinite(value):
         return _step_float(name, value, rng, boldness)
-    if isinstance(value, tuple) and value and all(type(item) is int for item in value) and _LAYER.search(name):
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(type(item) is int for item in value)
+        and _LAYER.search(name)
+    ):
         return _step_layers(value, rng, layers)
     if isinstance(value, tuple) and value and all(type(item) in (int, float) for item in value):
         return _step_tuple(name, value, rng, boldness)
@@ -121,7 +135,10 @@ def _step(
 
 
 def _other_word(value: str, rng: np.random.Generator, schedules: tuple[str, ...]) -> str:
-    """Another schedule. Losses are exchanged where they are used, together with their options (see `losses`)."""
+    """Another schedule.
+
+    Losses are exchanged where they are used, together with their options (see `losses`).
+    """
     if value in LOSSES or value not in schedules or len(schedules) < 2:
         raise Inapplicable(f"no other word is known for {value!r}")
     return str(rng.choice([word for word in schedules if word != value]))
@@ -133,7 +150,9 @@ def _range(name: str) -> Range | None:
 
 def _step_float(name: str, value: float, rng: np.random.Generator, boldness: float) -> float:
     row = _range(name)
-    is_share = 0 <= value <= 1 if row and row.scale == "share" else row is None and SHARE_LOW <= value <= SHARE_HIGH
+    is_share = (
+        0 <= value <= 1 if row and row.scale == "share" else row is None and SHARE_LOW <= value <= SHARE_HIGH
+    )
     if is_share:
         inside = min(max(value, SHARE_LOW), SHARE_HIGH)
         odds = math.log(inside / (1 - inside)) + boldness * 0.5 * rng.standard_normal()
@@ -181,7 +200,9 @@ def _like(value: int, layers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(-len(layers), 0)) if value < 0 else layers
 
 
-def _step_layers(value: tuple[int, ...], rng: np.random.Generator, layers: tuple[int, ...]) -> tuple[int, ...]:
+def _step_layers(
+    value: tuple[int, ...], rng: np.random.Generator, layers: tuple[int, ...]
+) -> tuple[int, ...]:
     """Adds, drops or moves one layer."""
     absent = [layer for layer in _like(value[0], layers) if layer not in value]
     moves = (["add", "move"] if absent else []) + (["drop"] if len(value) > 1 else [])
@@ -194,7 +215,9 @@ def _step_layers(value: tuple[int, ...], rng: np.random.Generator, layers: tuple
     return (*value, new) if move == "add" else (*value[:at], new, *value[at + 1 :])
 
 
-def _step_tuple(name: str, value: tuple[float, ...], rng: np.random.Generator, boldness: float) -> tuple[float, ...]:
+def _step_tuple(
+    name: str, value: tuple[float, ...], rng: np.random.Generator, boldness: float
+) -> tuple[float, ...]:
     """Steps one element; a tuple in order stays in order."""
     at = int(rng.integers(len(value)))
     stepper = _step_integer if isinstance(value[at], int) else _step_float
@@ -210,11 +233,19 @@ def _digits(value: float, digits: int) -> float:
 
 
 def shrink_training(genome: Genome, context: OperatorContext, factor: float) -> tuple[Genome, str]:
-    """The genome with its most costly kind of constant (epochs, rounds, members, folds, steps) reduced by a factor.
+    """The genome with its most costly kind of constant (epochs, rounds, members, folds, steps) reduced by a
+    factor.
 
     Raises `Inapplicable` where it has none above its least value.
     """
-    for pattern in (r"EPOCHS", r"ROUNDS|ITERATIONS", r"MEMBERS|ENSEMBLE|STUDENTS", r"STEPS|GENERATIONS", r"POPULATION", r"FOLDS"):
+    for pattern in (
+        r"EPOCHS",
+        r"ROUNDS|ITERATIONS",
+        r"MEMBERS|ENSEMBLE|STUDENTS",
+        r"STEPS|GENERATIONS",
+        r"POPULATION",
+        r"FOLDS",
+    ):
         for part in loci(genome, context.schedules, context.layers):
             row = _range(part.name)
             if not re.search(pattern, part.name) or row is None or not isinstance(part.value, int | float):

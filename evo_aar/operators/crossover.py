@@ -16,11 +16,15 @@ from evo_aar.operators.transplant import transplant
 def exchange_functions(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
     """One or more of the donor's same-named functions in place of the host's."""
     called = host.part(ENTRY).uses & donor.part(ENTRY).uses
-    called |= {name for name in ("fit",) if name in host.names and name in donor.names}  # also inside a wrapper
+    called |= {
+        name for name in ("fit",) if name in host.names and name in donor.names
+    }  # also inside a wrapper
     common = [
         part.name
         for part in host.coroutines
-        if part.name in called and donor.part(part.name).parameters == part.parameters and not _alike(host, donor, part.name)
+        if part.name in called
+        and donor.part(part.name).parameters == part.parameters
+        and not _alike(host, donor, part.name)
     ]
     if not common:
         raise Inapplicable("the parents share no function that differs")
@@ -28,7 +32,9 @@ def exchange_functions(host: Genome, donor: Genome, rng: np.random.Generator) ->
     for name in chosen:
         host = transplant(host, donor, name)
     return Edit(
-        host, "exchange functions", f"{' and '.join(name.replace('_', ' ') for name in chosen)} from {_origin(host, donor)}"
+        host,
+        "exchange functions",
+        f"{' and '.join(name.replace('_', ' ') for name in chosen)} from {_origin(host, donor)}",
     )
 
 
@@ -50,7 +56,11 @@ def exchange_stage(host: Genome, donor: Genome, rng: np.random.Generator) -> Edi
     host = transplant(host, donor, name)
     at = places[min(order, len(places) - 1)].index + 1
     code = pipelines.insert(host.part(ENTRY).code, at, pipelines.stage_line(name))
-    return Edit(host.with_code(ENTRY, code), "exchange stage", f"{name.replace('_', ' ')} added from {_origin(host, donor)}")
+    return Edit(
+        host.with_code(ENTRY, code),
+        "exchange stage",
+        f"{name.replace('_', ' ')} added from {_origin(host, donor)}",
+    )
 
 
 def exchange_constants(host: Genome, donor: Genome, rng: np.random.Generator) -> Edit:
@@ -105,5 +115,6 @@ def _alike(host: Genome, donor: Genome, name: str) -> bool:
     """Whether a function and everything that it uses mean the same in both."""
     used = host.uses_of(name)
     return used == donor.uses_of(name) and all(
-        host.part(part).code == donor.part(part).code or host.part(part).meaning == donor.part(part).meaning for part in used
+        host.part(part).code == donor.part(part).code or host.part(part).meaning == donor.part(part).meaning
+        for part in used
     )

@@ -1,4 +1,6 @@
-"""The docstring of a child: one readable sentence that says what changed, however many generations came before."""
+"""The docstring of a child: one readable sentence that says what changed, however many generations came
+before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _DIRECTION = re.compile(r"^[ \t]*Direction:.*$", re.MULTILINE)
 
 
 def base_idea(docstring: str, longest: int = LONGEST_IDEA) -> str:
-    """The idea that a recipe's line began with, without what its own operator added, at most `longest` characters."""
+    """The idea that a recipe's line began with, without what its own operator added, at most `longest`
+    characters.
+    """
     first = docstring.split("\n", 1)[0].strip()
     return _shorten(first.split(_MARK, 1)[0].rstrip(" ."), longest)
 

@@ -24,7 +24,9 @@ def assign(code: str, literal: str) -> str:
     module = parse_part(code)
     line = module.body[-1]
     statement = line.body[0].with_changes(value=cst.parse_expression(literal))
-    return module.with_changes(body=[*module.body[:-1], line.with_changes(body=[statement])]).code.rstrip("\n")
+    return module.with_changes(body=[*module.body[:-1], line.with_changes(body=[statement])]).code.rstrip(
+        "\n"
+    )
 
 
 def rename(code: str, names: Mapping[str, str]) -> str:
@@ -53,7 +55,9 @@ class _Renamer(cst.CSTTransformer):
 
 @dataclass(frozen=True)
 class TrainingCall:
-    """A `task.finetune(...)` or `task.probe(...)` call: the text of its keyword arguments by name, and its own."""
+    """A `task.finetune(...)` or `task.probe(...)` call: the text of its keyword arguments by name, and its
+    own.
+    """
 
     keywords: Mapping[str, str]
     text: str
@@ -69,7 +73,11 @@ def training_calls(code: str) -> tuple[TrainingCall, ...]:
     module.visit(collector)
     return tuple(
         TrainingCall(
-            {argument.keyword.value: module.code_for_node(argument.value) for argument in call.args if argument.keyword},
+            {
+                argument.keyword.value: module.code_for_node(argument.value)
+                for argument in call.args
+                if argument.keyword
+            },
             module.code_for_node(call),
         )
         for call in collector.calls
@@ -92,7 +100,9 @@ class _TrainingCalls(cst.CSTVisitor):
 
 
 def set_keywords(code: str, index: int, values: Mapping[str, str | None]) -> str:
-    """The code with keywords of the `index`-th of its `training_calls` set to expressions (text), or dropped where None."""
+    """The code with keywords of the `index`-th of its `training_calls` set to expressions (text), or dropped
+    where None.
+    """
     if "\n" not in training_calls(code)[index].text:
         short = parse_part(code).visit(_KeywordSetter(index, values, laid_out=False)).code
         if max(len(line) for line in short.splitlines()) <= LONGEST_LINE:
@@ -168,7 +178,11 @@ class _AssignmentRemover(cst.CSTTransformer):
     ) -> cst.SimpleStatementLine | cst.RemovalSentinel:
         first = updated_node.body[0]
         targets = first.targets if isinstance(first, cst.Assign) and len(updated_node.body) == 1 else ()
-        found = len(targets) == 1 and isinstance(targets[0].target, cst.Name) and targets[0].target.value == self._name
+        found = (
+            len(targets) == 1
+            and isinstance(targets[0].target, cst.Name)
+            and targets[0].target.value == self._name
+        )
         return cst.RemoveFromParent() if found else updated_node
 
 

@@ -1,8 +1,8 @@
 """A recipe file as a list of named top-level parts, which operators exchange.
 
-The parts keep their own text, comments included; what a part uses of the others comes from Python's symbol tables. The
-rest of the package edits single parts (through libcst, in `edits`), and `Genome.render` puts the file together again
-with the imports it needs, uniform blank lines and nothing that `recipe` doesn't use.
+The parts keep their own text, comments included; what a part uses of the others comes from Python's symbol
+tables. The rest of the package edits single parts (through libcst, in `edits`), and `Genome.render` puts the
+file together again with the imports it needs, uniform blank lines and nothing that `recipe` doesn't use.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Import:
 class Part:
     """A top-level statement: a definition (function or class), a constant (`NAME = ...`) or any other.
 
-    `code` holds the statement and the comments above it. `spaced` says that a blank line precedes it in a run of constants.
+    `code` holds the statement and the comments above it. `spaced` says that a blank line precedes it in a run
+    of constants.
     """
 
     kind: Literal["constant", "definition", "other"]
@@ -110,7 +111,9 @@ class Genome:
 
     def with_code(self, name: str, code: str) -> Genome:
         """The genome with another text for the part of that name."""
-        parts = tuple(dataclasses.replace(part, code=code) if part.name == name else part for part in self.parts)
+        parts = tuple(
+            dataclasses.replace(part, code=code) if part.name == name else part for part in self.parts
+        )
         return dataclasses.replace(self, parts=parts)
 
     def with_constant(self, name: str, literal: str) -> Genome:
@@ -121,13 +124,19 @@ class Genome:
         """The genome with one more import; `Inapplicable` if its name already means something else."""
         if item in self.imports:
             return self
-        plain = {held.name is None and held.alias is None for held in (*self.imports, item) if held.binding == item.binding}
+        plain = {
+            held.name is None and held.alias is None
+            for held in (*self.imports, item)
+            if held.binding == item.binding
+        }
         if item.binding in self.bindings and plain != {True}:
             raise Inapplicable(f"{item.binding} already means something else")
         return dataclasses.replace(self, imports=(*self.imports, item))
 
     def with_parts(self, new: Iterable[Part]) -> Genome:
-        """The genome with more parts: constants below the constants, definitions above `recipe` (or last, if it is first)."""
+        """The genome with more parts: constants below the constants, definitions above `recipe` (or last, if
+        it is first).
+        """
         new = list(new)
         parts = list(self.parts)
         definitions = [index for index, part in enumerate(parts) if part.kind == "definition"]
@@ -138,7 +147,9 @@ class Genome:
         else:
             parts.extend(above)
         at = definitions[0] if definitions else len(parts) - len(above)
-        while at > 0 and parts[at - 1].kind == "other" and any(part.kind == "constant" for part in parts[:at]):
+        while (
+            at > 0 and parts[at - 1].kind == "other" and any(part.kind == "constant" for part in parts[:at])
+        ):
             at -= 1
         parts[at:at] = [part for part in new if part.kind == "constant"]
         return dataclasses.replace(self, parts=tuple(parts))
@@ -148,13 +159,17 @@ class Genome:
         return dataclasses.replace(self, parts=tuple(part for part in self.parts if part.name not in gone))
 
     def reachable(self, extra: Iterable[str] = ()) -> frozenset[str]:
-        """The names that `recipe`, the unnamed statements and `extra` use, directly or through other parts."""
+        """The names that `recipe`, the unnamed statements and `extra` use, directly or through
+        other parts.
+        """
         roots = {ENTRY, *extra}.union(*(part.uses for part in self.parts if part.kind == "other"))
         parts = self.uses_of(*roots)
         return roots.union(*(part.uses for part in self.parts if part.name in parts))
 
     def uses_of(self, *names: str) -> frozenset[str]:
-        """Those of the parts' names that these parts use, themselves included, directly or through other parts."""
+        """Those of the parts' names that these parts use, themselves included, directly or through other
+        parts.
+        """
         table = {part.name: part for part in self.parts if part.name}
         seen: set[str] = set()
         waiting = [name for name in names if name in table]
@@ -195,7 +210,9 @@ def read_genome(source: str) -> Genome:
     """Take a recipe file apart. Raises `recipes.errors.RecipeError` if it isn't Python."""
     tree = recipe_source.parse(source)
     lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    starts = [min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]) for node in tree.body]
+    starts = [
+        min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]) for node in tree.body
+    ]
     if any(start <= before.end_lineno for start, before in zip(starts[1:], tree.body, strict=False)):
         # Statements that share a line have no text of their own: write the file out afresh.
         return read_genome(ast.unparse(tree))
@@ -206,7 +223,13 @@ def read_genome(source: str) -> Genome:
         above = lines[previous_end : start - 1]
         comments = [line.strip() for line in above if line.strip().startswith("#")]
         code = "\n".join(
-            [*comments, *(line.rstrip() if node.lineno == node.end_lineno else line for line in lines[start - 1 : node.end_lineno])]
+            [
+                *comments,
+                *(
+                    line.rstrip() if node.lineno == node.end_lineno else line
+                    for line in lines[start - 1 : node.end_lineno]
+                ),
+            ]
         )
         previous_end = node.end_lineno
         if isinstance(node, ast.Import):
@@ -252,7 +275,9 @@ def local_names(code: str) -> frozenset[str]:
     while waiting:
         table = waiting.pop()
         waiting.extend(table.get_children())
-        names.update(symbol.get_name() for symbol in table.get_symbols() if symbol.is_local() or symbol.is_free())
+        names.update(
+            symbol.get_name() for symbol in table.get_symbols() if symbol.is_local() or symbol.is_free()
+        )
     return frozenset(names)
 
 
@@ -260,7 +285,9 @@ def local_names(code: str) -> frozenset[str]:
 def assigned_names(code: str) -> frozenset[str]:
     """The names that a top-level statement binds in the module."""
     table = symtable.symtable(code, "recipe", "exec")
-    return frozenset(symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported())
+    return frozenset(
+        symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()
+    )
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -278,7 +305,13 @@ def coroutine_parameters(code: str) -> tuple[str, ...] | None:
     if not isinstance(node, ast.AsyncFunctionDef) or node.decorator_list:
         return None
     arguments = node.args
-    if arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg or arguments.defaults:
+    if (
+        arguments.posonlyargs
+        or arguments.kwonlyargs
+        or arguments.vararg
+        or arguments.kwarg
+        or arguments.defaults
+    ):
         return None
     return tuple(argument.arg for argument in arguments.args)
 
@@ -301,7 +334,9 @@ def _render_imports(imports: tuple[Import, ...]) -> str:
             groups.setdefault(_group(item.module), set()).add(item.render())
     lines = {group: sorted(statements) for group, statements in groups.items()}
     for module in sorted(froms):
-        lines.setdefault(_group(module), []).append(f"from {module} import {', '.join(sorted(froms[module]))}")
+        lines.setdefault(_group(module), []).append(
+            f"from {module} import {', '.join(sorted(froms[module]))}"
+        )
     return "".join("\n" + "".join(f"{line}\n" for line in lines[group]) for group in sorted(lines))
 
 

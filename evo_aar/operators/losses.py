@@ -15,7 +15,10 @@ from recipes.contract import LOSSES
 
 
 def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...]) -> tuple[Genome, str]:
-    """Another named loss, with its options as constants, in one training call. A recipe's own loss function is left alone."""
+    """Another named loss, with its options as constants, in one training call.
+
+    A recipe's own loss function is left alone.
+    """
     part, index = _choose_call(genome, rng, lambda call: _named_loss(genome, call) is not None)
     call = training_calls(part.code)[index]
     old = _named_loss(genome, call)
@@ -51,7 +54,9 @@ def swap_schedule(genome: Genome, rng: np.random.Generator, schedules: tuple[str
     return genome.with_code(part.name, code), f"{new} schedule in {_words(part.name)} (was {old})"
 
 
-def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[TrainingCall], bool]) -> tuple[Part, int]:
+def _choose_call(
+    genome: Genome, rng: np.random.Generator, fits: Callable[[TrainingCall], bool]
+) -> tuple[Part, int]:
     """A part, and which of its training calls, drawn among those that fit."""
     calls = [
         (part, index)
@@ -66,7 +71,9 @@ def _choose_call(genome: Genome, rng: np.random.Generator, fits: Callable[[Train
 
 
 def _named_loss(genome: Genome, call: TrainingCall) -> str | None:
-    """The name of the call's loss, given by a literal, a constant or the default; None for a function or anything else."""
+    """The name of the call's loss, given by a literal, a constant or the default; None for a function or
+    anything else.
+    """
     text = call.keywords.get("loss", '"cross_entropy"')
     if text in genome.names and genome.part(text).kind == "constant":
         try:

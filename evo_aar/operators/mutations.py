@@ -1,4 +1,7 @@
-"""The kinds of mutation of the offline operator. Each turns a genome into another and says what it did in plain words."""
+"""The kinds of mutation of the offline operator.
+
+Each turns a genome into another and says what it did in plain words.
+"""
 
 from __future__ import annotations
 
@@ -98,13 +101,19 @@ def drop_line(genome: Genome, line: Line) -> Edit:
 def move_stage(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
     """Exchange two neighbouring stages."""
     lines = _lines(genome, "stage")
-    pairs = [(first, second) for first, second in itertools.pairwise(lines) if first.function != second.function]
+    pairs = [
+        (first, second) for first, second in itertools.pairwise(lines) if first.function != second.function
+    ]
     if not pairs:
         raise Inapplicable("there are no two stages to exchange")
     first, second = pairs[int(context.rng.integers(len(pairs)))]
     code = pipelines.replace(genome.part(ENTRY).code, first.index, pipelines.stage_line(second.function))
     code = pipelines.replace(code, second.index, pipelines.stage_line(first.function))
-    return Edit(genome.with_code(ENTRY, code), "move stage", f"{_words(second.function)} before {_words(first.function)}")
+    return Edit(
+        genome.with_code(ENTRY, code),
+        "move stage",
+        f"{_words(second.function)} before {_words(first.function)}",
+    )
 
 
 def replace_selection(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
@@ -123,7 +132,11 @@ def replace_fit(genome: Genome, context: OperatorContext, boldness: float) -> Ed
     line = _fit_line(genome)
     name = str(context.rng.choice(library().fits))
     target = _inner_fit(genome, line) or line.function
-    return Edit(transplant(genome, library().genome, name, install_as=target), "fit", f"student trained by {_words(name)}")
+    return Edit(
+        transplant(genome, library().genome, name, install_as=target),
+        "fit",
+        f"student trained by {_words(name)}",
+    )
 
 
 def wrap_fit(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
@@ -138,8 +151,8 @@ def wrap_fit(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
 
 
 Mutation = Callable[[Genome, OperatorContext, float], Edit]
-# How often each kind is tried first. Steps of constants are the bulk, as in any evolution strategy; half the rest grows
-# a recipe or changes a slot of it, so that good constants are found for structures that last.
+# How often each kind is tried first. Steps of constants are the bulk, as in any evolution strategy; half the
+# rest grows a recipe or changes a slot of it, so that good constants are found for structures that last.
 WEIGHTS: dict[Mutation, float] = {
     perturb_constants: 0.38,
     add_stage: 0.20,
@@ -182,7 +195,11 @@ def _inner_fit(genome: Genome, line: Line) -> str | None:
     """The fit inside a wrapper: a function of the same parameters that the line's function calls."""
     if line.function not in genome.names:
         return None
-    inner = [name for name in sorted(genome.part(line.function).uses) if name in genome.names and name != line.function]
+    inner = [
+        name
+        for name in sorted(genome.part(line.function).uses)
+        if name in genome.names and name != line.function
+    ]
     return next((name for name in inner if genome.part(name).parameters == FIT), None)
 
 

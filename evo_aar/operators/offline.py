@@ -1,8 +1,8 @@
 """The offline operator: children by edits of the syntax tree, without a language model.
 
-It steps constants on their natural scale, exchanges losses and schedules, adds, removes and moves stages of a small
-grammar, replaces the selection or the fit, and crosses two recipes function by function. Every child it hands out is Python,
-meets the static contract and is a recipe that was never born before.
+It steps constants on their natural scale, exchanges losses and schedules, adds, removes and moves stages of a
+small grammar, replaces the selection or the fit, and crosses two recipes function by function. Every child it
+hands out is Python, meets the static contract and is a recipe that was never born before.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ LONGEST_CHILD = 20_000
 class OfflineOperator:
     """Mutates and crosses recipes through their syntax tree.
 
-    The k-th of at most `attempts` tries makes 1 + k // 4 edits and scales its steps by 1 + k / 4, so that a child is
-    found even where every small step was taken before. `second_edit` is the probability that a first try makes two.
+    The k-th of at most `attempts` tries makes 1 + k // 4 edits and scales its steps by 1 + k / 4, so that a
+    child is found even where every small step was taken before. `second_edit` is the probability that a first
+    try makes two.
     """
 
     name = "offline"
@@ -37,7 +38,9 @@ class OfflineOperator:
 
     def __init__(self, *, attempts: int = ATTEMPTS, second_edit: float = 0.25) -> None:
         if attempts < 1 or not 0 <= second_edit <= 1:
-            raise ValueError(f"attempts must be positive and second_edit a probability, got {attempts} and {second_edit}")
+            raise ValueError(
+                f"attempts must be positive and second_edit a probability, got {attempts} and {second_edit}"
+            )
         self.attempts = attempts
         self.second_edit = second_edit
 
@@ -78,7 +81,9 @@ class OfflineOperator:
     abandon = interrupt
 
     def repair(self, context: OperatorContext, failure: Failure) -> Proposal | None:
-        """The failed recipe without the stage where it failed, or with less training if it was over budget; else None."""
+        """The failed recipe without the stage where it failed, or with less training if it was over budget;
+        else None.
+        """
         try:
             validate(failure.source)
             genome = read_genome(failure.source)
@@ -89,8 +94,14 @@ class OfflineOperator:
             if failure.over_budget and attempt % 2 == 0:
                 first = shrink_training(genome, context, 0.5 / (1 + attempt))
                 return [Edit(first[0], "less training", first[1])]
-            lines = [line for line in pipeline(genome.part(ENTRY).code) if line.role in ("stage", "select") and line.function]
-            at_fault = [line for line in lines if failure.over_budget or _runs(genome, line.function, failure)]
+            lines = [
+                line
+                for line in pipeline(genome.part(ENTRY).code)
+                if line.role in ("stage", "select") and line.function
+            ]
+            at_fault = [
+                line for line in lines if failure.over_budget or _runs(genome, line.function, failure)
+            ]
             if attempt // 2 >= len(at_fault):
                 raise Inapplicable("no stage is at fault")
             return [drop_line(genome, at_fault[attempt // 2])]
@@ -100,7 +111,9 @@ class OfflineOperator:
         except OperatorError:
             return None
 
-    def _first_new(self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], frame: Genome, edits) -> Proposal:
+    def _first_new(
+        self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], frame: Genome, edits
+    ) -> Proposal:
         """The first try that is a valid recipe nobody was born with."""
         known = context.born | {source_hash(parent.source) for parent in context.parents}
         reason = "no attempt was made"
@@ -110,12 +123,18 @@ class OfflineOperator:
                 words = [edit.words for edit in done]
                 child = done[-1].genome.pruned()
                 direction = context.direction or parents[0].direction
-                source = Genome(child_docstring(frame.docstring, words, direction), child.imports, child.parts).render()
+                source = Genome(
+                    child_docstring(frame.docstring, words, direction), child.imports, child.parts
+                ).render()
                 validate(source)
                 undefined = child.undefined() - frame.undefined()
                 if undefined:
-                    raise Inapplicable(f"the child would use {', '.join(sorted(undefined))} without defining it")
-                if len(source) > LONGEST_CHILD and len(source) > max(len(parent.source) for parent in context.parents):
+                    raise Inapplicable(
+                        f"the child would use {', '.join(sorted(undefined))} without defining it"
+                    )
+                if len(source) > LONGEST_CHILD and len(source) > max(
+                    len(parent.source) for parent in context.parents
+                ):
                     raise Inapplicable(f"the child has {len(source):,} characters")
                 digest = source_hash(source)
             except (Inapplicable, RecipeError) as error:
@@ -134,7 +153,9 @@ class OfflineOperator:
             if verb == "crossover":
                 detail["other_idea"] = base_idea(read_genome(parents[1].source).docstring)
             return Proposal(source, self.name, detail)
-        raise OperatorError(f"{context.place}: no new child by {verb} in {self.attempts} attempts; the last one: {reason}")
+        raise OperatorError(
+            f"{context.place}: no new child by {verb} in {self.attempts} attempts; the last one: {reason}"
+        )
 
 
 def _parents(context: OperatorContext, count: int) -> tuple[Parent, ...]:
@@ -147,7 +168,9 @@ def _genome(parent: Parent, context: OperatorContext) -> Genome:
     try:
         return _read_recipe(parent.source)
     except RecipeError as error:
-        raise OperatorError(f"{context.place}: parent {parent.individual_id} is no recipe: {error}") from error
+        raise OperatorError(
+            f"{context.place}: parent {parent.individual_id} is no recipe: {error}"
+        ) from error
 
 
 @functools.lru_cache(maxsize=512)
@@ -169,6 +192,8 @@ def _runs(genome: Genome, function: str, failure: Failure) -> bool:
     if failure.line is None:
         return False
     inside = [
-        node.name for node in parse(failure.source).body if hasattr(node, "name") and node.lineno <= failure.line <= node.end_lineno
+        node.name
+        for node in parse(failure.source).body
+        if hasattr(node, "name") and node.lineno <= failure.line <= node.end_lineno
     ]
     return any(name in genome.uses_of(function) for name in inside)

@@ -23,7 +23,9 @@ FIT = ("task", "targets", "rows")
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the pipeline: its place in the body, its role, and the function that it awaits (None for another expression)."""
+    """A line of the pipeline: its place in the body, its role, and the function that it awaits (None for
+    another expression).
+    """
 
     index: int
     role: str
@@ -42,7 +44,11 @@ def pipeline(code: str) -> tuple[Line, ...]:
             name = _awaited(inner.value, FIT)
             if name:
                 lines.append(Line(index, "fit", name))
-        elif isinstance(inner, cst.Assign) and len(inner.targets) == 1 and isinstance(inner.targets[0].target, cst.Name):
+        elif (
+            isinstance(inner, cst.Assign)
+            and len(inner.targets) == 1
+            and isinstance(inner.targets[0].target, cst.Name)
+        ):
             target, name = inner.targets[0].target.value, _awaited(inner.value, STAGE)
             if target == "targets":
                 lines.append(Line(index, "stage" if name else "start", name))
@@ -59,7 +65,9 @@ def insert(code: str, index: int, statement: str) -> str:
 
 
 def replace(code: str, index: int, statement: str) -> str:
-    """The function's code with another statement at that place; comments above the line stay, one beside it goes."""
+    """The function's code with another statement at that place; comments above the line stay, one beside it
+    goes.
+    """
     body = list(_function(code).body.body)
     body[index] = cst.parse_statement(statement).with_changes(leading_lines=body[index].leading_lines)
     return _with_body(code, body)
@@ -104,7 +112,10 @@ def _awaited(value: cst.BaseExpression, arguments: tuple[str, ...]) -> str | Non
     ):
         return None
     given = value.expression.args
-    plain = all(argument.keyword is None and argument.star == "" and isinstance(argument.value, cst.Name) for argument in given)
+    plain = all(
+        argument.keyword is None and argument.star == "" and isinstance(argument.value, cst.Name)
+        for argument in given
+    )
     if not plain or tuple(argument.value.value for argument in given) != arguments:
         return None
     return value.expression.func.value

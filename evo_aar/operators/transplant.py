@@ -12,12 +12,15 @@ from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, Part
 LONGEST_NAME = 40
 
 
-def transplant(host: Genome, donor: Genome, name: str, install_as: str | None = None, keep: Collection[str] = ()) -> Genome:
+def transplant(
+    host: Genome, donor: Genome, name: str, install_as: str | None = None, keep: Collection[str] = ()
+) -> Genome:
     """The host with the donor's function `name` added, or in place of the host's own function of that name.
 
-    Helpers that read the same in both stay the host's, with the host's constants. A constant or helper that differs
-    takes the donor's form where the host no longer uses its own, and a new name where it does. `install_as` gives the
-    function another name in the host; of the names in `keep`, the host's own parts are used whatever the donor's say.
+    Helpers that read the same in both stay the host's, with the host's constants. A constant or helper that
+    differs takes the donor's form where the host no longer uses its own, and a new name where it does.
+    `install_as` gives the function another name in the host; of the names in `keep`, the host's own parts are
+    used whatever the donor's say.
 
     The caller sees to it that `recipe` calls the function, then prunes.
 
@@ -38,15 +41,18 @@ def transplant(host: Genome, donor: Genome, name: str, install_as: str | None = 
         if part.name != name and clash:
             renames[part.name] = _fresh_name(part, installed, taken)
             taken.add(renames[part.name])
-    new = [dataclasses.replace(part, name=renames.get(part.name, part.name), code=rename(part.code, renames)) for part in carried]
+    new = [
+        dataclasses.replace(part, name=renames.get(part.name, part.name), code=rename(part.code, renames))
+        for part in carried
+    ]
     return _install(host, donor, new, installed)
 
 
 def _shared(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> frozenset[str]:
     """The names of the host's parts that the carried function uses in place of the donor's.
 
-    Those are helpers that the host goes on using and that read the same in both, with all that they use: the two sides of a
-    helper must not see different constants.
+    Those are helpers that the host goes on using and that read the same in both, with all that they use: the
+    two sides of a helper must not see different constants.
     """
     used = host.reachable()
     needed = donor.uses_of(name) - {name}
@@ -64,16 +70,24 @@ def _shared(host: Genome, donor: Genome, name: str, keep: Collection[str]) -> fr
 
 
 def _carried(host: Genome, donor: Genome, name: str, shared: frozenset[str]) -> list[Part]:
-    """The donor's parts to carry, in the donor's order: what the function uses, but for what is shared or has the same value."""
+    """The donor's parts to carry, in the donor's order: what the function uses, but for what is shared or has
+    the same value.
+    """
     chosen, waiting = {name}, [name]
     while waiting:
         for used in donor.part(waiting.pop()).uses & donor.names:
             part = donor.part(used)
             if used == ENTRY:
                 raise Inapplicable("the function calls recipe itself")
-            if used in chosen or used in shared or (part.kind == "constant" and used in host.names and _same(host, donor, used)):
+            if (
+                used in chosen
+                or used in shared
+                or (part.kind == "constant" and used in host.names and _same(host, donor, used))
+            ):
                 continue
-            if part.kind == "constant" and any(donor.part(other).kind == "definition" for other in part.uses & donor.names):
+            if part.kind == "constant" and any(
+                donor.part(other).kind == "definition" for other in part.uses & donor.names
+            ):
                 raise Inapplicable(f"{used} is computed by a function")
             chosen.add(used)
             waiting.append(used)

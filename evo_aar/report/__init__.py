@@ -5,5 +5,14 @@ from evo_aar.report.measures import Figures, figures
 from evo_aar.report.opening import is_complete, shortlist
 
 __all__ = [
-    "Figures", "as_json", "contents", "figures", "is_complete", "markdown", "picture", "report_folder", "shortlist", "write",
-]  # fmt: skip
+    "Figures",
+    "as_json",
+    "contents",
+    "figures",
+    "is_complete",
+    "markdown",
+    "picture",
+    "report_folder",
+    "shortlist",
+    "write",
+]

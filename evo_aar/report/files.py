@@ -15,12 +15,12 @@ from evo_aar.tracking.markdown import code, escaped
 
 WIDTH, ROW, LEFT, RIGHT, TOP = 860, 34, 270, 120, 56
 EXPLORATORY = (
-    "**Exploratory.** The sealed split was opened before, so that whoever chose this short list may have known what is in it. "
-    "Every figure here is a hint, and none a result."
+    "**Exploratory.** The sealed split was opened before, so that whoever chose this short list may have"
+    " known what is in it. Every figure here is a hint, and none a result."
 )
 CONFIRMATORY = (
-    "The short list was frozen by its hash and put on the ledger before the sealed split was opened. The search has not read that split, "
-    "and nothing was selected on it."
+    "The short list was frozen by its hash and put on the ledger before the sealed split was opened. The"
+    " search has not read that split, and nothing was selected on it."
 )
 
 
@@ -72,11 +72,17 @@ def markdown(figures: Figures) -> str:
     opening, seeds = figures.opening, len(figures.opening.facts["seeds"])
     parts = [
         f"# {escaped(figures.run)} on the sealed split",
-        f"Testbed {escaped(figures.testbed)} (`{figures.testbed_hash}`). Opening {opening.number}, {opening.at}. "
-        f"Short list `{opening.shortlist_hash}`, each recipe trained anew with {seeds} seeds.",
+        (
+            f"Testbed {escaped(figures.testbed)} (`{figures.testbed_hash}`). Opening {opening.number},"
+            f" {opening.at}. Short list `{opening.shortlist_hash}`, each recipe trained anew with {seeds}"
+            " seeds."
+        ),
         EXPLORATORY if opening.exploratory else CONFIRMATORY,
-        f"Accuracies on the sealed split: weak model {_estimate(figures.weak)}, ceiling {_estimate(figures.ceiling)} "
-        f"({figures.weak.seeds} and {figures.ceiling.seeds} seeds). PGR is mean ± standard error over seeds.",
+        (
+            f"Accuracies on the sealed split: weak model {_estimate(figures.weak)}, ceiling"
+            f" {_estimate(figures.ceiling)} ({figures.weak.seeds} and {figures.ceiling.seeds} seeds). PGR is"
+            " mean ± standard error over seeds."
+        ),
         "![PGR on the sealed split](pgr.svg)",
         _scores(figures),
         _findings(figures),
@@ -103,8 +109,16 @@ def _scores(figures: Figures) -> str:
             shown += f" ({_estimate(line.against_ensembles)} against ceilings of {line.members} members)"
         fitness = plus_minus(line.fitness.mean, line.fitness.standard_error) if line.fitness else "not tried"
         rows.append(
-            (line.role, line.individual or NOTHING, shown, _estimate(line.over_vanilla, sign=True), _estimate(line.over_seed, sign=True), _estimate(line.accuracy), fitness)
-        )  # fmt: skip
+            (
+                line.role,
+                line.individual or NOTHING,
+                shown,
+                _estimate(line.over_vanilla, sign=True),
+                _estimate(line.over_seed, sign=True),
+                _estimate(line.accuracy),
+                fitness,
+            )
+        )
     return _table(columns, rows)
 
 
@@ -135,7 +149,8 @@ def reviews_text(reviews) -> str:
     if not reviews:
         return "Not reviewed by a person."
     return "\n".join(
-        f"* Reviewed by {escaped(one.reviewer)}, {one.at}: **{one.verdict}**" + (f". {escaped(one.remarks)}" if one.remarks else "")
+        f"* Reviewed by {escaped(one.reviewer)}, {one.at}: **{one.verdict}**"
+        + (f". {escaped(one.remarks)}" if one.remarks else "")
         for one in reviews
     )
 
@@ -144,7 +159,10 @@ def _recipes(figures: Figures) -> str:
     parts = ["## The recipes"]
     for row in figures.opening.shortlist:
         if row["individual"]:
-            parts += [f"`{row['individual']}`, source hash `{row['source_hash']}`:", code(row["source"].rstrip(), "python")]
+            parts += [
+                f"`{row['individual']}`, source hash `{row['source_hash']}`:",
+                code(row["source"].rstrip(), "python"),
+            ]
     return "\n\n".join(parts)
 
 
@@ -164,16 +182,23 @@ def picture(figures: Figures) -> str:
     title = "PGR on the sealed split" + (" (exploratory)" if figures.opening.exploratory else "")
     bottom = height - 36
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="system-ui, sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH}'
+            f' {height}" font-family="system-ui, sans-serif" font-size="13">'
+        ),
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         f'<text x="16" y="22" font-weight="600">{title}</text>',
-        f'<text x="16" y="40" fill="#5a6068">mean ± standard error over {len(figures.opening.facts["seeds"])} seeds</text>',
+        (
+            '<text x="16" y="40" fill="#5a6068">mean ± standard error over'
+            f" {len(figures.opening.facts['seeds'])} seeds</text>"
+        ),
     ]
     for mark in marks:
         colour = "#9aa0a6" if mark in (0, 1) else "#e3e6ea"
         parts.append(f'<path d="M{x(mark):g} {TOP - 6} V{bottom:g}" stroke="{colour}"/>')
-        parts.append(f'<text x="{x(mark):g}" y="{bottom + 18:g}" text-anchor="middle" fill="#5a6068">{mark:g}</text>')
+        parts.append(
+            f'<text x="{x(mark):g}" y="{bottom + 18:g}" text-anchor="middle" fill="#5a6068">{mark:g}</text>'
+        )
     for place, line in enumerate(figures.lines):
         parts += _bar(line, TOP + ROW * place + ROW / 2, x)
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -187,9 +212,17 @@ def _bar(line: Line, y: float, x) -> list[str]:
         return [*parts, f'<text x="{LEFT + 6}" y="{y + 4:g}" fill="#5a6068">failed</text>']
     mean, error = line.pgr.mean, line.pgr.standard_error or 0.0
     left, right = sorted((x(0.0), x(mean)))
-    parts.append(f'<rect x="{left:g}" y="{y - 9:g}" width="{right - left:g}" height="18" fill="{colour}" opacity=".75"/>')
-    parts.append(f'<path d="M{x(mean - error):g} {y:g} H{x(mean + error):g}" stroke="#111" stroke-width="2"/>')
-    parts.append(f'<text x="{max(right, x(mean + error)) + 8:g}" y="{y + 4:g}">{plus_minus(mean, line.pgr.standard_error)}</text>')
+    parts.append(
+        f'<rect x="{left:g}" y="{y - 9:g}" width="{right - left:g}" height="18" fill="{colour}"'
+        ' opacity=".75"/>'
+    )
+    parts.append(
+        f'<path d="M{x(mean - error):g} {y:g} H{x(mean + error):g}" stroke="#111" stroke-width="2"/>'
+    )
+    parts.append(
+        f'<text x="{max(right, x(mean + error)) + 8:g}"'
+        f' y="{y + 4:g}">{plus_minus(mean, line.pgr.standard_error)}</text>'
+    )
     return parts
 
 

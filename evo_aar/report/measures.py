@@ -38,10 +38,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Line:
-    """A recipe of the short list. `pgr` on the sealed split; `fitness`: PGR on the fitness split over the final seeds, where it was tried there.
+    """A recipe of the short list. `pgr` on the sealed split; `fitness`: PGR on the fitness split over the
+    final seeds, where it was tried there.
 
-    `over_vanilla`, `over_seed`: differences in PGR to vanilla and to the best seed recipe of the list, paired by seed. `against_ensembles`:
-    an ensemble's PGR against ceilings of as many members.
+    `over_vanilla`, `over_seed`: differences in PGR to vanilla and to the best seed recipe of the list, paired
+    by seed. `against_ensembles`: an ensemble's PGR against ceilings of as many members.
     """
 
     role: str
@@ -99,8 +100,14 @@ def figures(store: Store, opening: Opening) -> Figures | None:
     }
     by_role = {row["role"]: row["source_hash"] for row in opening.shortlist}
     vanilla = by_role.get(VANILLA)
-    seed_recipes = [row["source_hash"] for row in opening.shortlist if row["role"] == "seed recipe" and row["source_hash"] in pgr]
-    best_seed = max(seed_recipes, key=lambda digest: Estimate.of(list(pgr[digest].values())).mean, default=None)
+    seed_recipes = [
+        row["source_hash"]
+        for row in opening.shortlist
+        if row["role"] == "seed recipe" and row["source_hash"] in pgr
+    ]
+    best_seed = max(
+        seed_recipes, key=lambda digest: Estimate.of(list(pgr[digest].values())).mean, default=None
+    )
     barred, final = quarantined(store), final_seeds(settings.seed, settings.final_seeds)
     lines = []
     for row in opening.shortlist:
@@ -145,4 +152,6 @@ def figures(store: Store, opening: Opening) -> Figures | None:
 def _paired(pgr: dict[str, dict[int, float]], digest: str, other: str | None) -> Estimate | None:
     if other is None or digest == other or digest not in pgr or other not in pgr:
         return None
-    return Estimate.of([value - pgr[other][seed] for seed, value in pgr[digest].items() if seed in pgr[other]])
+    return Estimate.of(
+        [value - pgr[other][seed] for seed, value in pgr[digest].items() if seed in pgr[other]]
+    )

@@ -25,7 +25,10 @@ _HISTORY_COLUMNS = ("step", "loss", "gradient_norm", "agreement")
 
 @dataclass(frozen=True)
 class Life:
-    """All that the store knows of an individual. `expenses` are sums of its own ledger entries by kind; `journal` as `Replies.of` has it."""
+    """All that the store knows of an individual.
+
+    `expenses` are sums of its own ledger entries by kind; `journal` as `Replies.of` has it.
+    """
 
     individual: Individual
     parents: tuple[Individual, ...]
@@ -43,7 +46,11 @@ class Life:
             for fate in self.fates:
                 if fate.kind == kind:
                     return fate
-        last = [fate for fate in self.fates if fate.generation == self.fates[-1].generation] if self.fates else []
+        last = (
+            [fate for fate in self.fates if fate.generation == self.fates[-1].generation]
+            if self.fates
+            else []
+        )
         return min(last, key=lambda fate: _FATES.index(fate.kind), default=None)
 
     @property
@@ -110,7 +117,11 @@ def _points(life: Life) -> list[Point]:
         made += points(born, {"pgr": fitness.mean, "pgr_se": fitness.standard_error, "accuracy": accuracy})
     if final := scores.final_fitness:
         made += points(born, {"final_pgr": final.mean, "final_pgr_se": final.standard_error})
-    for name, trials in (("pgr_by_seed", scores.search), ("pgr_by_fresh_seed", scores.fresh), ("final_pgr_by_seed", scores.final)):
+    for name, trials in (
+        ("pgr_by_seed", scores.search),
+        ("pgr_by_fresh_seed", scores.fresh),
+        ("final_pgr_by_seed", scores.final),
+    ):
         made += [Point(name, step(trial), trial.pgr) for trial in trials if trial.ok]
     return made
 
@@ -119,7 +130,11 @@ def _note(life: Life, link: Link) -> str:
     one, fate = life.individual, life.fate
     lines = [f"**{escaped(one.idea) or one.id}**", ""]
     lines.append(
-        bullet("operator", escaped(one.operator) + (f" ({'; '.join(map(escaped, changes))})" if (changes := _changes(one)) else ""))
+        bullet(
+            "operator",
+            escaped(one.operator)
+            + (f" ({'; '.join(map(escaped, changes))})" if (changes := _changes(one)) else ""),
+        )
     )
     if reasons := one.detail.get("reasons"):
         lines.append(bullet("reasons", escaped(str(reasons))))
@@ -129,17 +144,26 @@ def _note(life: Life, link: Link) -> str:
     for number, parent in enumerate(life.parents):
         role = "parent" if len(life.parents) == 1 else ("edited parent", "other parent")[min(number, 1)]
         lines.append(bullet(role, f"[{parent.id}]({link(parent.id)}) {escaped(parent.idea)}"))
-    lines.append(bullet("island", f"[{one.island}]({link(island_key(one.island))}) {one.detail.get('direction', '')}"))
+    lines.append(
+        bullet("island", f"[{one.island}]({link(island_key(one.island))}) {one.detail.get('direction', '')}")
+    )
     if fate:
         # Who survives again is told of as before, and so isn't written again.
         when = "" if fate.kind == "survived" else f" in generation {fate.generation}"
-        lines.append(bullet("fate", f"{fate.kind}{when}" + (f": {escaped(fate.reason)}" if fate.reason else "")))
+        lines.append(
+            bullet("fate", f"{fate.kind}{when}" + (f": {escaped(fate.reason)}" if fate.reason else ""))
+        )
     if life.judged:
         lines.append(bullet("PGR", measured(life.scores.fitness)))
     if final := life.scores.final_fitness:
         lines.append(bullet("PGR on the final seeds", measured(final)))
     for review in life.reviews:
-        lines.append(bullet(f"reviewed by {escaped(review.reviewer)}", f"{review.verdict}, {review.at} {escaped(review.remarks)}"))
+        lines.append(
+            bullet(
+                f"reviewed by {escaped(review.reviewer)}",
+                f"{review.verdict}, {review.at} {escaped(review.remarks)}",
+            )
+        )
     if life.audits:
         rows = [[audit.audit, audit.verdict, escaped(audit.words)] for audit in life.audits]
         lines += ["", table(["audit", "verdict", "what it found"], rows)]
@@ -147,8 +171,19 @@ def _note(life: Life, link: Link) -> str:
         lines += ["", f"Failed: {escaped(failure.reason)}", "", code(failure.message or "", "text")]
     elif life.judged:
         rows = [
-            [purpose, str(step(trial)), f"{trial.pgr:.3f}", f"{trial.accuracy:.3f}", f"{trial.tokens:,}", f"{trial.seconds:.1f}"]
-            for purpose, trials in (("search", life.scores.search), ("fresh", life.scores.fresh), ("final", life.scores.final))
+            [
+                purpose,
+                str(step(trial)),
+                f"{trial.pgr:.3f}",
+                f"{trial.accuracy:.3f}",
+                f"{trial.tokens:,}",
+                f"{trial.seconds:.1f}",
+            ]
+            for purpose, trials in (
+                ("search", life.scores.search),
+                ("fresh", life.scores.fresh),
+                ("final", life.scores.final),
+            )
             for trial in trials
         ]
         lines += ["", table(["seeds", "seed", "PGR", "accuracy", "tokens", "seconds"], rows)]
@@ -173,14 +208,21 @@ def _artifacts(life: Life) -> dict[str, str]:
 
 
 def _diff(parent: Individual, child: Individual) -> str:
-    lines = difflib.unified_diff(parent.source.splitlines(), child.source.splitlines(), parent.id, child.id, lineterm="")
+    lines = difflib.unified_diff(
+        parent.source.splitlines(), child.source.splitlines(), parent.id, child.id, lineterm=""
+    )
     return "\n".join(lines) + "\n"
 
 
 def _history(life: Life) -> str:
     """The curves of all trainings, in the form of MLflow's tables."""
     rows = [
-        [step(trial), training.get("request"), training.get("student"), *(_plain(entry.get(name)) for name in _HISTORY_COLUMNS)]
+        [
+            step(trial),
+            training.get("request"),
+            training.get("student"),
+            *(_plain(entry.get(name)) for name in _HISTORY_COLUMNS),
+        ]
         for trial in life.scores.search
         for training in trial.history
         for entry in training.get("steps", ())

@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from evo_aar.tracking.individuals import Life
 from evo_aar.tracking.markdown import bullet, escaped, measured, table
-from evo_aar.tracking.record import FINISHED, NOTE_LENGTH, RUNNING, SEARCH, Link, Point, RunRecord, island_key, named, points
+from evo_aar.tracking.record import (
+    FINISHED,
+    NOTE_LENGTH,
+    RUNNING,
+    SEARCH,
+    Link,
+    Point,
+    RunRecord,
+    island_key,
+    named,
+    points,
+)
 from population.behaviour import behaviour, distance
 from population.individual import Fitness
 from population.island import Generation
@@ -16,14 +27,17 @@ _NOT_VERSIONS = ("testbed_hash", "id")
 
 def varied(lives: Sequence[Life]) -> float | None:
     """The mean behavioural distance over all pairs of an island's inhabitants; None without a pair."""
-    # Of the search's seeds alone, which all have from the beginning: so the figure for a past generation never changes.
+    # Of the search's seeds alone, which all have from the beginning: so the figure for a past generation
+    # never changes.
     known = [found for life in lives if (found := behaviour(life.scores.search)) is not None]
     pairs = [distance(a, b) for number, a in enumerate(known) for b in known[:number]]
     return sum(pairs) / len(pairs) if pairs else None
 
 
 def island_points(generation: Generation, diversity: Mapping[int, float | None]) -> dict[int, list[Point]]:
-    """What a generation adds to the islands' runs: the same names on each, so that they overlay on one chart."""
+    """What a generation adds to the islands' runs: the same names on each, so that they overlay
+    on one chart.
+    """
     summary = generation.summary.get("islands", {})
     names = ("best_pgr", "best_se", "mean_pgr", "born", "failed", "duplicates", "unborn")
     return {
@@ -39,12 +53,21 @@ def island_points(generation: Generation, diversity: Mapping[int, float | None])
     }
 
 
-def search_points(generation: Generation, diversity: Mapping[int, float | None], spent: Mapping[str, float]) -> list[Point]:
-    """What a generation adds to the search's run: a section of charts for each kind of figure, a chart for each island."""
+def search_points(
+    generation: Generation, diversity: Mapping[int, float | None], spent: Mapping[str, float]
+) -> list[Point]:
+    """What a generation adds to the search's run: a section of charts for each kind of figure, a chart for
+    each island.
+    """
     summary = generation.summary
     values: dict[str, float | None] = {"best_pgr": summary.get("best_pgr"), "best_se": summary.get("best_se")}
     for number, facts in summary.get("islands", {}).items():
-        for section, name in (("best", "best_pgr"), ("mean", "mean_pgr"), ("failures", "failed"), ("duplicates", "duplicates")):
+        for section, name in (
+            ("best", "best_pgr"),
+            ("mean", "mean_pgr"),
+            ("failures", "failed"),
+            ("duplicates", "duplicates"),
+        ):
             values[f"{section}/island_{number}"] = facts.get(name)
     for number, value in diversity.items():
         values[f"diversity/island_{number}"] = value
@@ -102,21 +125,44 @@ def search_record(
     ended: bool,
     link: Link,
 ) -> RunRecord:
-    """The run of the search. `best` are the best individuals of the islands; `final` rows of the final table: role, id, fitness."""
+    """The run of the search.
+
+    `best` are the best individuals of the islands; `final` rows of the final table: role, id, fitness.
+    """
     number = generation.number
     made = list(made)
     for baseline, fitness in baselines.items():
-        made += points(number, {f"baseline/{baseline}": fitness.mean, f"baseline/{baseline}_se": fitness.standard_error})
+        made += points(
+            number, {f"baseline/{baseline}": fitness.mean, f"baseline/{baseline}_se": fitness.standard_error}
+        )
     for role, _, fitness in final:
         if fitness:
-            made += points(number, {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error})
-    lines = [f"Evolutionary search over weak-to-strong training recipes on **{escaped(str(settings.get('testbed', '')))}**", ""]
-    lines.append(bullet("state", "ended" if ended else f"generation {number} of {settings.get('generations', '?')} is on record"))
+            made += points(
+                number,
+                {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error},
+            )
+    lines = [
+        (
+            "Evolutionary search over weak-to-strong training recipes on"
+            f" **{escaped(str(settings.get('testbed', '')))}**"
+        ),
+        "",
+    ]
+    lines.append(
+        bullet(
+            "state",
+            "ended" if ended else f"generation {number} of {settings.get('generations', '?')} is on record",
+        )
+    )
     lines.append(bullet("sandbox", sandbox))
-    lines.append(bullet("genealogy", "`lineage.html` among this run's artifacts; `pgr.svg` is PGR by generation"))
+    lines.append(
+        bullet("genealogy", "`lineage.html` among this run's artifacts; `pgr.svg` is PGR by generation")
+    )
     if final:
         lines += ["", "On seeds that nothing was selected on:", ""]
-        rows = [[role, f"[{one}]({link(one)})" if one else "", measured(fitness)] for role, one, fitness in final]
+        rows = [
+            [role, f"[{one}]({link(one)})" if one else "", measured(fitness)] for role, one, fitness in final
+        ]
         lines.append(table(["recipe", "individual", "PGR"], rows))
     if best:
         lines += ["", "The best of each island:", "", _inhabitants(best, link)]
@@ -128,7 +174,11 @@ def search_record(
         points=tuple(made),
         tags={
             "best": generation.summary.get("best") or "",
-            **{f"version.{package}": str(version) for package, version in facts.items() if package not in _NOT_VERSIONS},
+            **{
+                f"version.{package}": str(version)
+                for package, version in facts.items()
+                if package not in _NOT_VERSIONS
+            },
             "sandbox": sandbox,
             "testbed_hash": str(facts.get("testbed_hash", "")),
         },
@@ -144,7 +194,11 @@ def _direction(generation: Generation, number: int) -> str:
 
 def _inhabitants(lives: Sequence[Life], link: Link) -> str:
     rows = [
-        [f"[{life.individual.id}]({link(life.individual.id)})", measured(life.scores.fitness), escaped(life.individual.idea)]
+        [
+            f"[{life.individual.id}]({link(life.individual.id)})",
+            measured(life.scores.fitness),
+            escaped(life.individual.idea),
+        ]
         for life in lives
     ]
     return table(["individual", "PGR", "idea"], rows)

@@ -36,5 +36,9 @@ def measured(fitness: Fitness | None) -> str:
     """Mean PGR, its standard error and the number of trials."""
     if fitness is None:
         return "none"
-    error = "" if fitness.standard_error is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{fitness.standard_error:.3f}"
+    error = (
+        ""
+        if fitness.standard_error is None
+        else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{fitness.standard_error:.3f}"
+    )
     return f"{fitness.mean:.3f}{error} ({fitness.trials} trial{'s' if fitness.trials > 1 else ''})"

@@ -12,7 +12,8 @@ from population.jsontext import digest
 Link = Callable[[str], str]
 """From a run's key to a place in MLflow's user interface, for Markdown."""
 
-# Tags by which a run is found again. LOGGED is written last: a run that has its record's digest (and its parent's) there is whole.
+# Tags by which a run is found again. LOGGED is written last: a run that has its record's digest (and its
+# parent's) there is whole.
 IDENTITY, KEY, KIND, LOGGED, TRACED = "search", "key", "kind", "logged", "traces"
 SEARCH = "search"
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
@@ -61,9 +62,9 @@ class Trace:
 class RunRecord:
     """One run, whole.
 
-    `key` identifies it within its search: "search", "island-3", or an individual's id; `parent` is the key of the run that it is
-    nested in; `artifacts` are texts by file name; `status` is that of MLflow; `seconds` the duration that an ended run shows, None
-    for that of its own tracking; `traces` are linked to it.
+    `key` identifies it within its search: "search", "island-3", or an individual's id; `parent` is the key of
+    the run that it is nested in; `artifacts` are texts by file name; `status` is that of MLflow; `seconds`
+    the duration that an ended run shows, None for that of its own tracking; `traces` are linked to it.
     """
 
     key: str
@@ -81,7 +82,9 @@ class RunRecord:
 
     @property
     def digest(self) -> str:
-        """Equal for records that would be logged alike; the status, which MLflow tells by itself, left out."""
+        """Equal for records that would be logged alike; the status, which MLflow tells by
+        itself, left out.
+        """
         return digest([self.params, self.points, self.tags, self.note, self.artifacts])
 
 
@@ -96,4 +99,6 @@ def is_number(value: object) -> bool:
 
 def named(text: str) -> str:
     """`text` as a part of a metric's name, which has no other characters than these."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-. ") else "_" for letter in text)
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-. ") else "_" for letter in text
+    )

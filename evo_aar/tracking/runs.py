@@ -1,4 +1,6 @@
-"""Runs in an MLflow store: found by their tags, created where they are missing, written where they differ from their record."""
+"""Runs in an MLflow store: found by their tags, created where they are missing, written where they differ
+from their record.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from evo_aar.tracking.record import FAILED, FINISHED, IDENTITY, KEY, KILLED, KIND, LOGGED, RUNNING, TRACED, RunRecord
+from evo_aar.tracking.record import (
+    FAILED,
+    FINISHED,
+    IDENTITY,
+    KEY,
+    KILLED,
+    KIND,
+    LOGGED,
+    RUNNING,
+    TRACED,
+    RunRecord,
+)
 from evo_aar.tracking.traces import write_traces
 from population.jsontext import digest
 
@@ -35,8 +48,9 @@ def failures() -> tuple[type[Exception], ...]:
 class MlflowRuns:
     """The runs of one search. Opening it reads what is there of them already.
 
-    `uri`: MLflow's database (sqlite:///...) or server; `artifacts`: the folder for files, used for an experiment that is new;
-    `identity` tells this search from any other, also from an earlier one of the same name. Any method raises one of `failures()`.
+    `uri`: MLflow's database (sqlite:///...) or server; `artifacts`: the folder for files, used for an
+    experiment that is new; `identity` tells this search from any other, also from an earlier one of the same
+    name. Any method raises one of `failures()`.
     """
 
     def __init__(self, uri: str, artifacts: Path, experiment: str, identity: str) -> None:
@@ -72,7 +86,10 @@ class MlflowRuns:
         started: float | None = None,
         tags: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """The run exists. `started`: Unix time, now by default; `tags`: of a new run, which has them more cheaply at once."""
+        """The run exists.
+
+        `started`: Unix time, now by default; `tags`: of a new run, which has them more cheaply at once.
+        """
         if key in self._ids:
             return
         tags = {**tags, IDENTITY: self._identity, KEY: key, KIND: kind, "mlflow.user": _user(), **_SOURCE}
@@ -82,7 +99,10 @@ class MlflowRuns:
         self._remember(self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name))
 
     def write(self, record: RunRecord) -> None:
-        """Make the run show its record; what it shows already is not written again. It ends once, and never again."""
+        """Make the run show its record; what it shows already is not written again.
+
+        It ends once, and never again.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         shown = {**record.tags, _NOTE: record.note}
@@ -147,7 +167,9 @@ class MlflowRuns:
             self._points[key] = {
                 (metric.key, metric.step): metric.value
                 for name in self._metric_names[key]
-                for metric in sorted(self._client.get_metric_history(self._ids[key], name), key=lambda one: one.timestamp)
+                for metric in sorted(
+                    self._client.get_metric_history(self._ids[key], name), key=lambda one: one.timestamp
+                )
             }
         return self._points[key]
 
@@ -167,7 +189,10 @@ class MlflowRuns:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment], f"tags.{IDENTITY} = '{self._identity}'", max_results=_PAGE, page_token=token
+                [self._experiment],
+                f"tags.{IDENTITY} = '{self._identity}'",
+                max_results=_PAGE,
+                page_token=token,
             )
             yield from page
             token = page.token
@@ -197,9 +222,12 @@ class MlflowRuns:
 
 _SOURCE = {"mlflow.source.name": "evo-aar", "mlflow.source.type": "LOCAL"}
 _EXPERIMENT_TAGS = {
-    # The kind that makes the interface open in its view for training, not in the one for language model applications.
+    # The kind that makes the interface open in its view for training, not in the one for language model
+    # applications.
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.note.content": "Searches by evo-aar. A run per search; in it a run per island; in that a run per individual.",
+    "mlflow.note.content": (
+        "Searches by evo-aar. A run per search; in it a run per island; in that a run per individual."
+    ),
 }
 
 
@@ -221,7 +249,8 @@ def _quieten() -> None:
 def _prepare_database(uri: str) -> None:
     """Raises sqlite3.Error at once where the file cannot be written: MLflow would try again for minutes.
 
-    A write-ahead log halves what each of MLflow's many small transactions costs, and lets the interface read meanwhile.
+    A write-ahead log halves what each of MLflow's many small transactions costs, and lets the interface read
+    meanwhile.
     """
     if not uri.startswith("sqlite:///"):
         return

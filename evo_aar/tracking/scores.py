@@ -12,7 +12,10 @@ from population.store import Store
 
 @dataclass(frozen=True)
 class Scores:
-    """The trials of one recipe on the search's testbed, by seed. `selected` are those that selection has seen."""
+    """The trials of one recipe on the search's testbed, by seed.
+
+    `selected` are those that selection has seen.
+    """
 
     search: tuple[Trial, ...]
     fresh: tuple[Trial, ...]

@@ -1,4 +1,6 @@
-"""Conversations with language models as MLflow traces, read from the store's journal: a view like all tracking, written once and repaired."""
+"""Conversations with language models as MLflow traces, read from the store's journal: a view like all
+tracking, written once and repaired.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ LONGEST_TEXT = 20_000
 
 
 def traces_of(rows: Sequence[tuple[Turn, Any, str]]) -> tuple[Trace, ...]:
-    """A trace for each conversation in an individual's journal (see `Replies.of`): its mutation, and its repairs."""
+    """A trace for each conversation in an individual's journal (see `Replies.of`): its mutation, and its
+    repairs.
+    """
     ordered = sorted(rows, key=lambda row: row[0].attempt)
     return tuple(_trace(list(group)) for _, group in groupby(ordered, key=lambda row: row[0].attempt))
 
@@ -36,26 +40,49 @@ def _trace(rows: list[tuple[Turn, Any, str]]) -> Trace:
         spans.append(_reply(turn, reply, ended))
     outputs = handed or {"ended": spans[-1].outputs if spans else None}
     return Trace(
-        f"{verb} {first.individual} attempt {first.attempt}", tuple(spans), task, outputs, {"individual": first.individual}
+        f"{verb} {first.individual} attempt {first.attempt}",
+        tuple(spans),
+        task,
+        outputs,
+        {"individual": first.individual},
     )
 
 
 def _reply(turn: Turn, reply: dict, ended: int) -> Span:
     began = ended - int(reply.get("seconds", 0) * 1e9)
     if "rejected" in reply:
-        return Span(f"reply {turn.turn}", "CHAT_MODEL", began, ended, _clipped(reply["asked"]), reply["rejected"], failed=True)
+        return Span(
+            f"reply {turn.turn}",
+            "CHAT_MODEL",
+            began,
+            ended,
+            _clipped(reply["asked"]),
+            reply["rejected"],
+            failed=True,
+        )
     usage = reply["usage"]
     prompt = usage["input"] + usage["cache_write"] + usage["cache_read"]
     attributes = {
         "mlflow.chat.tokenUsage": {
-            "input_tokens": prompt, "output_tokens": usage["output"], "total_tokens": prompt + usage["output"],
-            "cache_read_input_tokens": usage["cache_read"], "cache_creation_input_tokens": usage["cache_write"],
+            "input_tokens": prompt,
+            "output_tokens": usage["output"],
+            "total_tokens": prompt + usage["output"],
+            "cache_read_input_tokens": usage["cache_read"],
+            "cache_creation_input_tokens": usage["cache_write"],
         },
         "mlflow.llm.model": reply["model"],
         "usd": reply["usd"],
         "stop_reason": reply["stop_reason"],
-    }  # fmt: skip
-    return Span(f"reply {turn.turn}", "CHAT_MODEL", began, ended, _clipped(reply["asked"]), _clipped(reply["content"]), attributes)
+    }
+    return Span(
+        f"reply {turn.turn}",
+        "CHAT_MODEL",
+        began,
+        ended,
+        _clipped(reply["asked"]),
+        _clipped(reply["content"]),
+        attributes,
+    )
 
 
 def _tools(calls: Iterable[dict], answers: Iterable[dict], began: int, ended: int) -> list[Span]:
@@ -80,7 +107,10 @@ def write_traces(client, experiment: str, run: str, traces: Iterable[Trace]) -> 
     import mlflow
 
     mlflow.set_tracking_uri(client.tracking_uri)
-    known = {trace.info.tags.get("mlflow.traceName") for trace in client.search_traces(locations=[experiment], run_id=run)}
+    known = {
+        trace.info.tags.get("mlflow.traceName")
+        for trace in client.search_traces(locations=[experiment], run_id=run)
+    }
     for trace in traces:
         if trace.name in known or not trace.spans:
             continue
@@ -110,7 +140,9 @@ def _clipped(value: Any) -> Any:
     """Long texts shortened: a trace is for looking at; the journal has all of it."""
     if isinstance(value, str):
         return (
-            value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]} ... ({len(value) - LONGEST_TEXT:,} characters more)"
+            value
+            if len(value) <= LONGEST_TEXT
+            else f"{value[:LONGEST_TEXT]} ... ({len(value) - LONGEST_TEXT:,} characters more)"
         )
     if isinstance(value, dict):
         return {name: _clipped(one) for name, one in value.items()}

@@ -20,14 +20,22 @@ from population.store import Store
 
 
 class Tracker:
-    """Shows a search in MLflow, and never stops it: what fails is one warning, and made up for at the next opportunity.
+    """Shows a search in MLflow, and never stops it: what fails is one warning, and made up for at the next
+    opportunity.
 
-    `runs`: the folder of all runs, which has MLflow's database and artifacts; `name`: the run's; `warn` is called with one line;
-    `uri`: another MLflow store. Finds the runs of an interrupted search again and adds what they lack.
+    `runs`: the folder of all runs, which has MLflow's database and artifacts; `name`: the run's; `warn` is
+    called with one line; `uri`: another MLflow store. Finds the runs of an interrupted search again and adds
+    what they lack.
     """
 
     def __init__(
-        self, runs: Path, store: Store, name: str, *, warn: Callable[[str], object] = print, uri: str | None = None
+        self,
+        runs: Path,
+        store: Store,
+        name: str,
+        *,
+        warn: Callable[[str], object] = print,
+        uri: str | None = None,
     ) -> None:
         self._uri = uri or tracking_uri(runs)
         self._artifacts = Path(runs) / "mlartifacts"
@@ -37,7 +45,9 @@ class Tracker:
         self._warned: str | None = None
         self._began = time.time()
         self._runs: MlflowRuns | None = None
-        self._shown: int | None = None  # the last generation that MLflow shows wholly, as far as this tracker knows
+        self._shown: int | None = (
+            None  # the last generation that MLflow shows wholly, as far as this tracker knows
+        )
 
     def generation(self, store: Store, number: int) -> None:
         """Show all generations up to `number`, which has just been committed to `store`."""
@@ -64,12 +74,16 @@ class Tracker:
             self._runs = self._shown = None  # an error leaves open what has been written: it is read again
             said = " ".join(str(error).split())[:200]
             if said != self._warned:
-                self._warn(f"MLflow tracking failed ({type(error).__name__}: {said}). The search goes on, and tracking catches up.")
+                self._warn(
+                    f"MLflow tracking failed ({type(error).__name__}: {said}). The search goes on, and"
+                    " tracking catches up."
+                )
             self._warned = said
 
     def _opened(self) -> MlflowRuns:
         if self._runs is None:
-            # Another search of this name, after the first one's folder was deleted, is told from it by settings, versions and id.
+            # Another search of this name, after the first one's folder was deleted, is told from it by
+            # settings, versions and id.
             identity = f"{self._name} {digest([self._store.settings, self._store.facts])[:12]}"
             self._runs = MlflowRuns(self._uri, self._artifacts, self._experiment(), identity)
         return self._runs
@@ -93,7 +107,9 @@ class Tracker:
         for opening in self._store.openings.all():
             found = figures(self._store, opening)
             if found is not None:
-                made |= {f"report/opening-{opening.number}/{name}": text for name, text in contents(found).items()}
+                made |= {
+                    f"report/opening-{opening.number}/{name}": text for name, text in contents(found).items()
+                }
         return made
 
     def _show(self, number: int, ended: bool) -> None:
@@ -111,7 +127,11 @@ class Tracker:
             record = island_record(island.number, view.last, points[island.number], lives, ended, runs.link)
             runs.write(replace(record, traces=view.unborn_traces(island.number)))
         genealogy = view.genealogy()
-        artifacts = {"lineage.html": lineage_page(genealogy, self._name), "pgr.svg": pgr_chart(genealogy), **self._reports()}
+        artifacts = {
+            "lineage.html": lineage_page(genealogy, self._name),
+            "pgr.svg": pgr_chart(genealogy),
+            **self._reports(),
+        }
         if findings := view.forum():
             artifacts["forum.md"] = findings
         runs.write(

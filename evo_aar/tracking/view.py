@@ -24,7 +24,10 @@ from recipes.source import source_hash
 
 
 class SearchView:
-    """A search up to generation `number`: what was born after it is left out. Reads each recipe's trials once."""
+    """A search up to generation `number`: what was born after it is left out.
+
+    Reads each recipe's trials once.
+    """
 
     def __init__(self, store: Store, number: int) -> None:
         self._store = store
@@ -62,7 +65,9 @@ class SearchView:
 
     def forum(self) -> str:
         """All findings as Markdown; empty where there are none."""
-        return "\n".join(finding_text(self._store, one) for one in self._store.forum.as_of(self.last.number + 1))
+        return "\n".join(
+            finding_text(self._store, one) for one in self._store.forum.as_of(self.last.number + 1)
+        )
 
     def lives(self, identities: tuple[str, ...]) -> list[Life]:
         return [self.life(identity) for identity in identities]
@@ -70,7 +75,9 @@ class SearchView:
     def touched_since(self, number: int) -> set[str]:
         """Who was born or met a fate after generation `number`."""
         born = {one.id for one in self.individuals.values() if one.generation > number}
-        return born | {i for i, fates in self._fates.items() if i in self.individuals and fates[-1].generation > number}
+        return born | {
+            i for i, fates in self._fates.items() if i in self.individuals and fates[-1].generation > number
+        }
 
     def island_points(self) -> dict[int, list[Point]]:
         """Every generation's points, by island."""
@@ -104,7 +111,10 @@ class SearchView:
 
     def final_table(self) -> list[tuple[str, str | None, Fitness | None]]:
         """Role, individual and fitness on the final seeds; empty before the end."""
-        return [(one.role, one.individual, one.fitness) for one in finalists(self._store, self._store.facts["testbed_hash"])]
+        return [
+            (one.role, one.individual, one.fitness)
+            for one in finalists(self._store, self._store.facts["testbed_hash"])
+        ]
 
     def genealogy(self) -> Genealogy:
         living = {identity for island in self.last.islands for identity in island.population}
@@ -159,5 +169,8 @@ class SearchView:
     def _spent(self) -> dict[str, float]:
         spent = {kind: amount for kind in LEDGER_KINDS if (amount := self._store.ledger.total(kind))}
         for row in by(self._store, "operator").to_dict("records"):
-            spent |= {f"usd/{row['operator']}": row["usd"], f"cache_hit_rate/{row['operator']}": row["hit_rate"]}
+            spent |= {
+                f"usd/{row['operator']}": row["usd"],
+                f"cache_hit_rate/{row['operator']}": row["hit_rate"],
+            }
         return spent

@@ -1,6 +1,8 @@
-"""Which rows of the fitness split each graded trial got right: ground truth in disguise, kept for the Ladder alone.
+"""Which rows of the fitness split each graded trial got right: ground truth in disguise, kept for the Ladder
+alone.
 
-It lies in a table of its own, so that nobody who reads trials holds it by accident, and a search that is resumed asks the grader nothing again.
+It lies in a table of its own, so that nobody who reads trials holds it by accident, and a search that is
+resumed asks the grader nothing again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ class Correctness:
         self._database = database
 
     def record(self, trial: Trial, correct: np.ndarray) -> bool:
-        """Keep what a trial got right, [m] bool; False where the same is on record. Raises StoreConflict where something else is."""
+        """Keep what a trial got right, [m] bool; False where the same is on record.
+
+        Raises StoreConflict where something else is.
+        """
         row = {name: getattr(trial, name) for name in ("source_hash", "testbed", "seed", "fidelity")}
         row |= {"size": len(correct), "bits": np.packbits(np.asarray(correct, bool)).tobytes()}
         return self._database.append_once("correctness", row, f"what the {trial.name} got right")

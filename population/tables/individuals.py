@@ -44,20 +44,30 @@ class Individuals:
         """The individual with this id. Raises StoreError where there is none."""
         rows = self._database.select("individuals", "id = ?", (identity,))
         if not rows:
-            raise StoreError(f"{self._database.path} has no individual {identity!r}. Ids look like g002-i3-c01.")
+            raise StoreError(
+                f"{self._database.path} has no individual {identity!r}. Ids look like g002-i3-c01."
+            )
         return _individual(rows[0])
 
     def all(self, generation: int | None = None, island: int | None = None) -> list[Individual]:
         """Those born in `generation` (default: in any) on `island` (default: on any)."""
         where = "(?1 IS NULL OR generation = ?1) AND (?2 IS NULL OR island = ?2)"
-        return [_individual(row) for row in self._database.select("individuals", where, (generation, island), _ORDER)]
+        return [
+            _individual(row)
+            for row in self._database.select("individuals", where, (generation, island), _ORDER)
+        ]
 
     def of_source(self, source_hash: str) -> list[Individual]:
         """Those born with this source: the first is the original, any other a duplicate."""
-        return [_individual(row) for row in self._database.select("individuals", "source_hash = ?", (source_hash,), _ORDER)]
+        return [
+            _individual(row)
+            for row in self._database.select("individuals", "source_hash = ?", (source_hash,), _ORDER)
+        ]
 
     def source_hashes(self, before: int | None = None) -> dict[str, str]:
-        """Every source hash ever born (before generation `before`) with the id of the first individual that had it."""
+        """Every source hash ever born (before generation `before`) with the id of the first individual that
+        had it.
+        """
         sql = f"SELECT source_hash, id FROM individuals WHERE ?1 IS NULL OR generation < ?1 ORDER BY {_ORDER}"
         first: dict[str, str] = {}
         for row in self._database.query(sql, (before,)):
@@ -74,7 +84,9 @@ class Individuals:
         """Raises StoreError where one of `identities` is not registered."""
         for identity in identities:
             if identity not in self:
-                raise StoreError(f"{self._database.path}: {identity!r}, {what}, was never born. Add the individual first.")
+                raise StoreError(
+                    f"{self._database.path}: {identity!r}, {what}, was never born. Add the individual first."
+                )
 
 
 def _individual(row: sqlite3.Row) -> Individual:

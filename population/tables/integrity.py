@@ -1,4 +1,6 @@
-"""What was found of recipes after they were scored: audits, people's reviews, openings of the sealed split and what they gave."""
+"""What was found of recipes after they were scored: audits, people's reviews, openings of the sealed split
+and what they gave.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ REVIEW_VERDICTS = ("approve", "doubt", "reject")
 
 @dataclass(frozen=True)
 class Audit:
-    """One audit of a recipe on a testbed: pass, flag or fail, the figure with its standard error, p after Holm's correction, and what they say."""
+    """One audit of a recipe on a testbed: pass, flag or fail, the figure with its standard error, p after
+    Holm's correction, and what they say.
+    """
 
     source_hash: str
     testbed: str
@@ -43,7 +47,10 @@ class Audits:
         return [Audit(**{name: row[name] for name in Audit.__dataclass_fields__}) for row in rows]
 
     def all(self) -> list[Audit]:
-        return [Audit(**{name: row[name] for name in Audit.__dataclass_fields__}) for row in self._database.select("audits")]
+        return [
+            Audit(**{name: row[name] for name in Audit.__dataclass_fields__})
+            for row in self._database.select("audits")
+        ]
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,9 @@ class Review:
 
 
 class Reviews:
-    """All reviews in the order in which they were given; a later one of the same person doesn't delete an earlier one."""
+    """All reviews in the order in which they were given; a later one of the same person doesn't delete an
+    earlier one.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -74,8 +83,13 @@ class Reviews:
     def add(self, review: Review) -> None:
         """Raises StoreError where there is no such individual."""
         if not self._database.query("SELECT 1 FROM individuals WHERE id = ?", (review.individual,)):
-            raise StoreError(f"{self._database.path} has no individual {review.individual!r}. Ids look like g002-i3-c01.")
-        self._database.append("reviews", {name: getattr(review, name) for name in ("individual", "reviewer", "verdict", "remarks")})
+            raise StoreError(
+                f"{self._database.path} has no individual {review.individual!r}. Ids look like g002-i3-c01."
+            )
+        self._database.append(
+            "reviews",
+            {name: getattr(review, name) for name in ("individual", "reviewer", "verdict", "remarks")},
+        )
 
     def of(self, individual: str) -> list[Review]:
         return [_review(row) for row in self._database.select("reviews", "individual = ?", (individual,))]
@@ -86,7 +100,10 @@ class Reviews:
 
 @dataclass(frozen=True)
 class Opening:
-    """An opening of the sealed split, on record before it is opened. `shortlist`: rows of role, individual, idea and source hash."""
+    """An opening of the sealed split, on record before it is opened.
+
+    `shortlist`: rows of role, individual, idea and source hash.
+    """
 
     number: int
     shortlist: tuple[dict[str, Any], ...]
@@ -99,7 +116,9 @@ class Opening:
 
     @property
     def exploratory(self) -> bool:
-        """Whether it is a later one, whose figures prove nothing: the first one's were known when it was chosen."""
+        """Whether it is a later one, whose figures prove nothing: the first one's were known when it was
+        chosen.
+        """
         return self.number > 1
 
 
@@ -123,7 +142,9 @@ class Openings:
         self._database = database
 
     def record(self, opening: Opening) -> bool:
-        """False where the same one is on record; raises StoreConflict where another shortlist has its number."""
+        """False where the same one is on record; raises StoreConflict where another shortlist
+        has its number.
+        """
         row = {
             "number": opening.number,
             "shortlist": canonical(opening.shortlist),
@@ -141,7 +162,9 @@ class Openings:
     def record_score(self, score: SealedScore) -> bool:
         row = {name: getattr(score, name) for name in SealedScore.__dataclass_fields__}
         return self._database.append_once(
-            "sealed_scores", row, f"the sealed score of {score.source_hash}, seed {score.seed}, in opening {score.opening}"
+            "sealed_scores",
+            row,
+            f"the sealed score of {score.source_hash}, seed {score.seed}, in opening {score.opening}",
         )
 
     def scores(self, opening: int) -> list[SealedScore]:

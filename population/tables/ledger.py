@@ -11,7 +11,8 @@ from population.database import Database
 from population.errors import PopulationError
 from population.jsontext import plain
 
-# Tokens of LLM operators; tokens trained and forwarded; money; seconds of compute; scores asked for; openings of the sealed split.
+# Tokens of LLM operators; tokens trained and forwarded; money; seconds of compute; scores asked for; openings
+# of the sealed split.
 LEDGER_KINDS = ("tokens", "trainer_tokens", "usd", "compute_seconds", "grader_questions", "sealed_openings")
 
 
@@ -39,17 +40,23 @@ class Entry:
 class Ledger:
     """Entries in the order in which they were made. Two equal entries are two expenses.
 
-    Make an entry in one `Store.transaction` with the event that it pays for, so that a replay does not count it twice; enter a
-    question to the grader before it is asked, so that none goes uncounted.
+    Make an entry in one `Store.transaction` with the event that it pays for, so that a replay does not count
+    it twice; enter a question to the grader before it is asked, so that none goes uncounted.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, kind: str, amount: float, **fields: Any) -> None:
-        """Enter an expense; `fields` are those of `Entry`. Raises PopulationError for an unknown kind or a negative amount."""
+        """Enter an expense; `fields` are those of `Entry`.
+
+        Raises PopulationError for an unknown kind or a negative amount.
+        """
         entry = Entry(kind, amount, **fields)
-        row = {name: getattr(entry, name) for name in ("kind", "amount", "individual", "island", "generation", "operator")}
+        row = {
+            name: getattr(entry, name)
+            for name in ("kind", "amount", "individual", "island", "generation", "operator")
+        }
         self._database.append("ledger", {**row, "detail": json.dumps(entry.detail, sort_keys=True)})
 
     def total(
@@ -62,8 +69,9 @@ class Ledger:
         operator: str | None = None,
     ) -> float:
         """The sum of all entries of `kind` that match."""
-        sql = """SELECT COALESCE(SUM(amount), 0.0) FROM ledger WHERE kind = ?1 AND (?2 IS NULL OR individual = ?2)
-            AND (?3 IS NULL OR island = ?3) AND (?4 IS NULL OR generation = ?4) AND (?5 IS NULL OR operator = ?5)"""
+        sql = """SELECT COALESCE(SUM(amount), 0.0) FROM ledger WHERE kind = ?1
+            AND (?2 IS NULL OR individual = ?2) AND (?3 IS NULL OR island = ?3)
+            AND (?4 IS NULL OR generation = ?4) AND (?5 IS NULL OR operator = ?5)"""
         return self._database.query(sql, (kind, individual, island, generation, operator))[0][0]
 
     def totals(self) -> dict[str, float]:
@@ -73,4 +81,7 @@ class Ledger:
 
     def all(self) -> list[Entry]:
         names = ("kind", "amount", "individual", "island", "generation", "operator")
-        return [Entry(*(row[name] for name in names), detail=json.loads(row["detail"])) for row in self._database.select("ledger")]
+        return [
+            Entry(*(row[name] for name in names), detail=json.loads(row["detail"]))
+            for row in self._database.select("ledger")
+        ]

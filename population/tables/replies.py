@@ -11,7 +11,9 @@ from population.jsontext import canonical
 
 
 class Turn(NamedTuple):
-    """One question of an operator: for which individual, in which attempt at it, which turn of the conversation (from 0)."""
+    """One question of an operator: for which individual, in which attempt at it, which turn of the
+    conversation (from 0).
+    """
 
     individual: str
     operator: str
@@ -20,7 +22,9 @@ class Turn(NamedTuple):
 
 
 class Replies:
-    """Replies under their turn, each with its request's hash (`population.jsontext.digest` of the request makes one)."""
+    """Replies under their turn, each with its request's hash (`population.jsontext.digest` of the request
+    makes one).
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,7 +40,8 @@ class Replies:
     def get(self, turn: Turn, request_hash: str) -> Any | None:
         """The reply journalled under `turn`; None where there is none yet.
 
-        Raises StoreConflict where it answered another request: the search that is being replayed asks something else now.
+        Raises StoreConflict where it answered another request: the search that is being replayed asks
+        something else now.
         """
         where = "individual = ? AND operator = ? AND attempt = ? AND turn = ?"
         rows = self._database.select("replies", where, tuple(turn))
@@ -44,15 +49,20 @@ class Replies:
             return None
         if rows[0]["request_hash"] != request_hash:
             raise StoreConflict(
-                f"{self._database.path}: {_name(turn)} answers another request ({rows[0]['request_hash']}, now {request_hash}). "
-                "Resume with the version, settings and data that wrote the store, or start a new one."
+                f"{self._database.path}: {_name(turn)} answers another request ({rows[0]['request_hash']},"
+                f" now {request_hash}). Resume with the version, settings and data that wrote the store, or"
+                " start a new one."
             )
         return json.loads(rows[0]["reply"])
 
     def of(self, individual: str) -> list[tuple[Turn, Any, str]]:
-        """All that is journalled for an individual, in the order in which it came, with the time of its record (UTC, ISO 8601)."""
+        """All that is journalled for an individual, in the order in which it came, with the time of its
+        record (UTC, ISO 8601).
+        """
         rows = self._database.select("replies", "individual = ?", (individual,))
-        return [(Turn(*(row[name] for name in Turn._fields)), json.loads(row["reply"]), row["at"]) for row in rows]
+        return [
+            (Turn(*(row[name] for name in Turn._fields)), json.loads(row["reply"]), row["at"]) for row in rows
+        ]
 
     def __len__(self) -> int:
         return self._database.query("SELECT COUNT(*) FROM replies")[0][0]

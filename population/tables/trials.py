@@ -16,13 +16,17 @@ _POOL_DTYPE = np.dtype("<f2")
 
 
 class Trials:
-    """All trials, unique on (source hash, testbed, seed, fidelity). Lists are in the order of source, testbed, fidelity, seed."""
+    """All trials, unique on (source hash, testbed, seed, fidelity).
+
+    Lists are in the order of source, testbed, fidelity, seed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, trial: Trial) -> bool:
-        """Put a trial on record; False where it is there with the same outcome (its seconds may differ: the first ones stay).
+        """Put a trial on record; False where it is there with the same outcome (its seconds may differ: the
+        first ones stay).
 
         Raises StoreConflict where it is there with another outcome.
         """
@@ -53,7 +57,10 @@ class Trials:
     def of(self, source_hash: str, testbed: str | None = None, fidelity: float | None = None) -> list[Trial]:
         """The trials of one recipe, on one testbed and at one fidelity where these are given."""
         where = "source_hash = ?1 AND (?2 IS NULL OR testbed = ?2) AND (?3 IS NULL OR fidelity = ?3)"
-        return [_trial(row) for row in self._database.select("trials", where, (source_hash, testbed, fidelity), _ORDER)]
+        return [
+            _trial(row)
+            for row in self._database.select("trials", where, (source_hash, testbed, fidelity), _ORDER)
+        ]
 
     def all(self) -> list[Trial]:
         return [_trial(row) for row in self._database.select("trials", order=_ORDER)]

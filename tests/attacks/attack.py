@@ -44,7 +44,8 @@ Effect = Callable[["object", "object"], "str | None"]
 class Attack:
     """`body` is the recipe's; `effect` looks at what came of it.
 
-    `reaches`: without a sandbox it reaches its aim, which is how the tests know that it is one. It must harm nothing but the decoys then.
+    `reaches`: without a sandbox it reaches its aim, which is how the tests know that it is one. It must harm
+    nothing but the decoys then.
     """
 
     name: str
@@ -94,7 +95,9 @@ def gone(world, outcome) -> str | None:
 
 
 def without(*words: str) -> Effect:
-    """What it printed holds none of these words, each of which would mean that it got somewhere; and it did print something."""
+    """What it printed holds none of these words, each of which would mean that it got somewhere; and it did
+    print something.
+    """
 
     def effect(world, outcome) -> str | None:
         found = [word for word in words if word in outcome.output]

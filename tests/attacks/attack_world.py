@@ -1,7 +1,8 @@
 """The world that attacks run in: `python attack_world.py LEVEL RESULTS [reaching]`, as whichever user.
 
-It lays out decoys, starts a real service at that level of the sandbox, runs every attack beside honest neighbours, looks at the effects and
-writes {attack: what it reached, or null} to RESULTS as JSON. With `reaching`, only attacks that would reach their aim unsandboxed.
+It lays out decoys, starts a real service at that level of the sandbox, runs every attack beside honest
+neighbours, looks at the effects and writes {attack: what it reached, or null} to RESULTS as JSON. With
+`reaching`, only attacks that would reach their aim unsandboxed.
 """
 
 from __future__ import annotations
@@ -41,14 +42,21 @@ ATTACKS: list[Attack] = [*NEIGHBOURS, *LIMITS, *SPAWNING, *LOOKING, *NETWORK, *R
 SEED = 7
 SCRATCH_BYTES = 16 << 20
 LIMITS_HERE = Limits(
-    cpu_seconds=2, memory_bytes=384 << 20, wall_seconds=150, file_bytes=8 << 20, scratch_bytes=SCRATCH_BYTES, scratch_files=256
+    cpu_seconds=2,
+    memory_bytes=384 << 20,
+    wall_seconds=150,
+    file_bytes=8 << 20,
+    scratch_bytes=SCRATCH_BYTES,
+    scratch_files=256,
 )
-HONEST = '"""Honest."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels, epochs=0.5)\n'
+HONEST = (
+    '"""Honest."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels, epochs=0.5)\n'
+)
 VICTIM = (
-    '"""Honest, and keeps something in its scratch folder for a while."""\nimport time\n'
-    "async def recipe(task):\n    open('mine', 'w').write('{secret}')\n    for _ in range(80):\n        time.sleep(0.05)\n"
-    "    assert open('mine').read() == '{secret}', 'my file was changed'\n"
-    "    return await task.finetune(task.weak_labels, epochs=0.5)\n"
+    '"""Honest, and keeps something in its scratch folder for a while."""\nimport time\nasync def'
+    " recipe(task):\n    open('mine', 'w').write('{secret}')\n    for _ in range(80):\n       "
+    " time.sleep(0.05)\n    assert open('mine').read() == '{secret}', 'my file was changed'\n    return await"
+    " task.finetune(task.weak_labels, epochs=0.5)\n"
 )
 
 
@@ -96,9 +104,16 @@ class World:
             self.secrets[name] = path.read_text()[3:30].split("\n")[0]
         self.texts = self._texts()
         self.common = {
-            "labels": str(self.labels), "truth": str(truth), "key": str(folder / "key"), "facts": str(corpus), "seed": str(seed), "iris": str(iris),
-            "trainer": os.getpid(), "address": ctypes.addressof(self.memory), "table": self.texts[:40],
-        }  # fmt: skip
+            "labels": str(self.labels),
+            "truth": str(truth),
+            "key": str(folder / "key"),
+            "facts": str(corpus),
+            "seed": str(seed),
+            "iris": str(iris),
+            "trainer": os.getpid(),
+            "address": ctypes.addressof(self.memory),
+            "table": self.texts[:40],
+        }
         self.left: list[int] = []
         self.most_stored, self.storable = 0, SCRATCH_BYTES + (1 << 30)
         self.disturbance: str | None = None
@@ -106,13 +121,24 @@ class World:
         self._own_code = [(path, path.read_bytes()) for path in (own / "process.py", Path(np.__file__))]
 
     def _texts(self) -> list[str]:
-        lines = [line for path in (self.folder / "testbed").rglob("*.jsonl") for line in path.read_text().splitlines()]
-        texts = {str(value) for line in lines for value in json.loads(line).values() if isinstance(value, str) and len(value) > 4}
+        lines = [
+            line
+            for path in (self.folder / "testbed").rglob("*.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        texts = {
+            str(value)
+            for line in lines
+            for value in json.loads(line).values()
+            if isinstance(value, str) and len(value) > 4
+        }
         assert texts, "the testbed's questions are the decoys of two attacks"
         return sorted(texts)
 
     def run(self, level: Level, attacks: list[Attack]) -> dict[str, str | None]:
-        scenes = [Scene(self, attack, self.folder / f"scene-{number}") for number, attack in enumerate(attacks)]
+        scenes = [
+            Scene(self, attack, self.folder / f"scene-{number}") for number, attack in enumerate(attacks)
+        ]
         sources = [scene.source for scene in scenes]
         beside = [HONEST, VICTIM.format(secret=self.secrets["victim"])]
         middle = len(sources) // 2
@@ -140,7 +166,9 @@ class World:
         found: dict[int, object] = {}
         trials = [Trial(source, SEED) for source in sources]
         places = {id(trial): place for place, trial in enumerate(trials)}
-        service.run(trials, lambda trial, conversation: found.setdefault(places[id(trial)], conversation.outcome))
+        service.run(
+            trials, lambda trial, conversation: found.setdefault(places[id(trial)], conversation.outcome)
+        )
         return found
 
     def _judge_neighbours(self, outcomes: list) -> None:
@@ -173,7 +201,9 @@ class Scene:
         for name in ("changeable", "removable", "movable"):
             (folder / name).write_text(world.secrets["movable"])
         facts = (
-            world.common | {name: str(folder / name) for name in ("changeable", "removable", "movable")} | {"outside": str(folder)}
+            world.common
+            | {name: str(folder / name) for name in ("changeable", "removable", "movable")}
+            | {"outside": str(folder)}
         )
         self._listeners: list[socket.socket] = []
         for name in ("tcp", "udp", "unix", "abstract"):
@@ -247,5 +277,7 @@ def descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become children of this process, and are seen
+    ctypes.CDLL(None).prctl(
+        36, 1, 0, 0, 0
+    )  # PR_SET_CHILD_SUBREAPER: orphans become children of this process, and are seen
     main(sys.argv[1], sys.argv[2], "reaching" in sys.argv[3:])

@@ -1,7 +1,8 @@
 """Run a command as a user without rights: `python other_user.py FOLDER... -- COMMAND...`, from root.
 
-In a mount namespace of its own, where each folder that the command needs can be reached even if it lies in root's home: what hides it
-is covered by an empty folder, and it is mounted again at its own place. Nothing outside of the namespace changes.
+In a mount namespace of its own, where each folder that the command needs can be reached even if it lies in
+root's home: what hides it is covered by an empty folder, and it is mounted again at its own place. Nothing
+outside of the namespace changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Recipes that try to cheat or to break out, at levels A and B, as root and as a user without rights. Each is judged by its effect."""
+"""Recipes that try to cheat or to break out, at levels A and B, as root and as a user without rights.
+
+Each is judged by its effect.
+"""
 
 import json
 import os
@@ -36,13 +39,19 @@ def _run(level: str, as_user: bool, reaching: bool) -> dict:
     if not as_user and os.geteuid() != 0:
         return {"unavailable": "not root"}
     folder = Path(
-        subprocess.run(["mktemp", "-d", "/tmp/attacked-XXXXXX"], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            ["mktemp", "-d", "/tmp/attacked-XXXXXX"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     )
     folder.chmod(0o777)
     environment = {
-        "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))), "OMP_NUM_THREADS": "1",
-        "EVO_AAR_DECOY": "DECOY-of-the-environment", "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))),
+        "OMP_NUM_THREADS": "1",
+        "EVO_AAR_DECOY": "DECOY-of-the-environment",
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [
         sys.executable,
         str(HERE / "attack_world.py"),
@@ -53,7 +62,9 @@ def _run(level: str, as_user: bool, reaching: bool) -> dict:
     if as_user and os.geteuid() == 0:
         needed = {ROOT, sys.prefix, sys.base_prefix, sysconfig.get_paths()["purelib"]}
         command = [sys.executable, str(HERE / "other_user.py"), *map(str, needed), "--", *command]
-    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     if done.returncode == UNAVAILABLE:
         return {"unavailable": done.stdout.strip()}
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -77,4 +88,8 @@ def test_without_a_sandbox_the_attack_reaches_its_aim(shared_folder, name):
 
 
 def test_there_are_enough_of_them_and_no_two_are_the_same():
-    assert len(NAMES) >= 60 and len(set(NAMES)) == len(NAMES) and len({attack.body for attack in ATTACKS}) == len(NAMES)
+    assert (
+        len(NAMES) >= 60
+        and len(set(NAMES)) == len(NAMES)
+        and len({attack.body for attack in ATTACKS}) == len(NAMES)
+    )

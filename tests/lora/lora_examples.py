@@ -1,4 +1,6 @@
-"""Small, randomly initialised strong models of four architectures, each with a testbed of random sentences, and LoRA students on them."""
+"""Small, randomly initialised strong models of four architectures, each with a testbed of random sentences,
+and LoRA students on them.
+"""
 
 import numpy as np
 import torch
@@ -23,10 +25,15 @@ from evaluator.trainer.trunk import Trunk
 
 WORDS = ["the", "film", "was", "good", "bad", "long", "short", "and", "very", "not", "dull"]
 ROWS, DEPTH = 40, 3
-SIZES = dict(vocab_size=16, hidden_size=24, num_hidden_layers=DEPTH, num_attention_heads=2, max_position_embeddings=32)
+SIZES = dict(
+    vocab_size=16, hidden_size=24, num_hidden_layers=DEPTH, num_attention_heads=2, max_position_embeddings=32
+)
 ARCHITECTURES = {
     "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, intermediate_size=50)),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, intermediate_size=48, num_key_value_heads=1, head_dim=12)),
+    "qwen3": (
+        Qwen3ForCausalLM,
+        Qwen3Config(**SIZES, intermediate_size=48, num_key_value_heads=1, head_dim=12),
+    ),
     "gpt2": (GPT2LMHeadModel, GPT2Config(vocab_size=16, n_embd=24, n_layer=DEPTH, n_head=2, n_positions=32)),
     "bert": (BertModel, BertConfig(**SIZES, intermediate_size=48)),
 }
@@ -36,11 +43,13 @@ CASES = [(name, kind) for name in ARCHITECTURES for kind in KINDS]
 
 def save_strong(model_class, config, folder):
     torch.manual_seed(0)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["[UNK]", "[PAD]", *WORDS])}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", model_max_length=30).save_pretrained(
-        folder
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(["[UNK]", "[PAD]", *WORDS])}, unk_token="[UNK]")
     )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", model_max_length=30
+    ).save_pretrained(folder)
     model = model_class(config)
     for parameter in model.parameters():  # far enough from 0 that a wrong layer shows
         parameter.data.add_(torch.randn_like(parameter) * 0.1)
@@ -55,7 +64,10 @@ def sentence(rng):
 def write_testbed(folder, kind, strong):
     rng = np.random.default_rng(0)
     fields = ("question", "choice") if kind == "single" else ("prompt", "first", "second")
-    rows = {split: [{field: sentence(rng) for field in fields} for _ in range(ROWS)] for split in ("train", "fitness", "sealed")}
+    rows = {
+        split: [{field: sentence(rng) for field in fields} for _ in range(ROWS)]
+        for split in ("train", "fitness", "sealed")
+    }
     weak = np.full((ROWS, 2), 0.5, np.float32)
     write(
         folder,
@@ -80,7 +92,9 @@ def all_trunks(root):
     for name, (model_class, config) in ARCHITECTURES.items():
         folder = save_strong(model_class, config, root / name)
         for kind in KINDS:
-            made[name, kind] = Trunk(StrongModel.load(folder), write_testbed(root / f"{name}-{kind}", kind, folder))
+            made[name, kind] = Trunk(
+                StrongModel.load(folder), write_testbed(root / f"{name}-{kind}", kind, folder)
+            )
     return made
 
 
@@ -88,7 +102,9 @@ def random_parameters(model, seed):
     """As after some training: nothing is zero."""
     generator = torch.Generator().manual_seed(seed)
     fresh = model.initial_parameters(seed)
-    return {name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in fresh.items()}
+    return {
+        name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in fresh.items()
+    }
 
 
 def stack(several):
@@ -108,10 +124,22 @@ def assert_same_bits(got, wanted):
 def slot_of(model, seed, rows, learning_rate, epochs=3.0, batch_size=7, optimiser="adamw"):
     targets = np.eye(2, dtype=np.float32)[rows % 2]
     training = Training(
-        model=model, rows=rows, targets=targets, weights=np.ones(len(rows), np.float32), order=None, loss="cross_entropy",
-        loss_options={}, learning_rate=learning_rate, weight_decay=0.01, schedule="linear", epochs=epochs, batch_size=batch_size,
-        seed=seed, start=None, optimiser=optimiser,
-    )  # fmt: skip
+        model=model,
+        rows=rows,
+        targets=targets,
+        weights=np.ones(len(rows), np.float32),
+        order=None,
+        loss="cross_entropy",
+        loss_options={},
+        learning_rate=learning_rate,
+        weight_decay=0.01,
+        schedule="linear",
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        start=None,
+        optimiser=optimiser,
+    )
     slot = Slot(training, lambda slot: None)
     slot.begin()
     return slot

@@ -34,18 +34,23 @@ from recipes.contract import OPTIMISERS
 @given(data=st.data())
 def test_a_slot_has_the_same_bits_alone_and_among_any_neighbours(trunks, data):
     trunk = trunks[data.draw(st.sampled_from(sorted(trunks)))]
-    model = LoraModel(trunk, data.draw(st.integers(1, 5), "rank"), data.draw(st.sampled_from([None, 1, 2]), "trainable_layers"))
-    slots, batch = data.draw(st.integers(2, 6), "slots"), data.draw(st.integers(1, 9), "batch")
-    rows = torch.tensor(data.draw(st.lists(st.integers(0, ROWS - 1), min_size=slots * batch, max_size=slots * batch))).view(
-        slots, batch
+    model = LoraModel(
+        trunk,
+        data.draw(st.integers(1, 5), "rank"),
+        data.draw(st.sampled_from([None, 1, 2]), "trainable_layers"),
     )
+    slots, batch = data.draw(st.integers(2, 6), "slots"), data.draw(st.integers(1, 9), "batch")
+    rows = torch.tensor(
+        data.draw(st.lists(st.integers(0, ROWS - 1), min_size=slots * batch, max_size=slots * batch))
+    ).view(slots, batch)
     several = [random_parameters(model, seed) for seed in range(slots)]
     gradients = model.gradients(stack(several), rows, bent)
     logits = model.logits(stack(several), "fitness", rows)
     for slot, parameters in enumerate(several):
         alone = stack([parameters])
         assert_same_bits(
-            {n: g[slot] for n, g in gradients.items()}, {n: g[0] for n, g in model.gradients(alone, rows[[slot]], bent).items()}
+            {n: g[slot] for n, g in gradients.items()},
+            {n: g[0] for n, g in model.gradients(alone, rows[[slot]], bent).items()},
         )
         assert torch.equal(logits[slot], model.logits(alone, "fitness", rows[[slot]])[0])
 
@@ -54,11 +59,15 @@ def test_a_slot_has_the_same_bits_alone_and_among_any_neighbours(trunks, data):
 def test_a_frozen_product_rounds_by_its_own_rows(biased):
     """A plain product of all slots' rows does not: few rows take another path through the library than many.
 
-    Each slot's numbers fill whole cache lines here, as `tokens.bucket` sees to: the library rounds by where operands begin in one.
+    Each slot's numbers fill whole cache lines here, as `tokens.bucket` sees to: the library rounds by where
+    operands begin in one.
     """
     generator = torch.Generator().manual_seed(0)
     for width_in, width_out in [(16, 16), (48, 80), (96, 288)]:
-        weight, bias = torch.randn(width_out, width_in, generator=generator), torch.randn(width_out, generator=generator)
+        weight, bias = (
+            torch.randn(width_out, width_in, generator=generator),
+            torch.randn(width_out, generator=generator),
+        )
         frozen = Frozen(weight, bias if biased else None)
         for slots, rows in [(2, 1), (3, 2), (8, 3), (5, 16), (16, 1)]:
             inputs = torch.randn(slots, rows, width_in, generator=generator)
@@ -66,12 +75,16 @@ def test_a_frozen_product_rounds_by_its_own_rows(biased):
             for slot in range(slots):
                 assert torch.equal(frozen(inputs)[slot], frozen(inputs[[slot]])[0])
                 assert torch.equal(frozen.backward(gradient)[slot], frozen.backward(gradient[[slot]])[0])
-            torch.testing.assert_close(frozen(inputs), nn.functional.linear(inputs, weight, frozen.bias), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                frozen(inputs), nn.functional.linear(inputs, weight, frozen.bias), rtol=1e-4, atol=1e-4
+            )
             torch.testing.assert_close(frozen.backward(gradient), gradient @ weight, rtol=1e-4, atol=1e-4)
 
 
 def test_a_slots_activations_fill_whole_vectors(trunk):
-    """torch rounds exp and tanh otherwise in the remainder of a vectorised loop; where that lies would depend on the neighbours."""
+    """torch rounds exp and tanh otherwise in the remainder of a vectorised loop; where that lies would depend
+    on the neighbours.
+    """
     split = trunk.split("train")
     for row in range(ROWS):
         length = split.padded_length(np.array([row]))
@@ -85,11 +98,18 @@ def test_texts_without_padding_do_not_change_their_neighbours_path(trunks):
     model, split = LoraModel(trunk, 2, None), trunk.split("train")
     padded = [split.padded_length(np.array([row])) for row in range(ROWS)]
     spare = padded - split.lengths[:, 0]
-    full, part = next((a, b) for a in range(ROWS) for b in range(ROWS) if padded[a] == padded[b] and spare[a] == 0 < spare[b])
+    full, part = next(
+        (a, b)
+        for a in range(ROWS)
+        for b in range(ROWS)
+        if padded[a] == padded[b] and spare[a] == 0 < spare[b]
+    )
     several = [random_parameters(model, seed) for seed in range(2)]
     logits = model.logits(stack(several), "train", torch.tensor([[full], [part]]))
     for slot, row in enumerate((full, part)):
-        assert torch.equal(logits[slot], model.logits(stack([several[slot]]), "train", torch.tensor([[row]]))[0])
+        assert torch.equal(
+            logits[slot], model.logits(stack([several[slot]]), "train", torch.tensor([[row]]))[0]
+        )
 
 
 trainings = st.fixed_dictionaries(
@@ -110,9 +130,13 @@ trainings = st.fixed_dictionaries(
     batch_size=st.integers(1, 8),
     specs=st.lists(trainings, min_size=2, max_size=5),
 )
-def test_a_training_ends_the_same_to_the_bit_whoever_trains_beside_it(trunks, architecture, rank, batch_size, specs):
+def test_a_training_ends_the_same_to_the_bit_whoever_trains_beside_it(
+    trunks, architecture, rank, batch_size, specs
+):
     model = LoraModel(trunks[architecture, "single"], rank, 2)
-    for spec, slot in zip(specs, train(*(slot_of(model, batch_size=batch_size, **spec) for spec in specs)), strict=True):
+    for spec, slot in zip(
+        specs, train(*(slot_of(model, batch_size=batch_size, **spec) for spec in specs)), strict=True
+    ):
         (alone,) = train(slot_of(model, batch_size=batch_size, **spec))
         assert_same_bits(slot.parameters, alone.parameters)
         assert slot.history == alone.history
@@ -132,10 +156,14 @@ def test_training_fits_its_targets(trunk):
 def test_many_rows_come_in_the_order_asked_for(trunk):
     model = LoraModel(trunk, 2, 1)
     parameters = stack([random_parameters(model, seed) for seed in range(2)])
-    rows = torch.stack([torch.randperm(400, generator=torch.Generator().manual_seed(seed)) % ROWS for seed in range(2)])
+    rows = torch.stack(
+        [torch.randperm(400, generator=torch.Generator().manual_seed(seed)) % ROWS for seed in range(2)]
+    )
     logits = model.logits(parameters, "fitness", rows)
     ordered = model.logits(parameters, "fitness", torch.arange(ROWS).expand(2, -1))
-    torch.testing.assert_close(logits, torch.stack([ordered[slot][rows[slot]] for slot in range(2)]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits, torch.stack([ordered[slot][rows[slot]] for slot in range(2)]), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_seed_decides_the_start(trunks):
@@ -168,11 +196,19 @@ def test_what_cannot_be_is_said_so(trunks, tmp_path):
 
 
 def test_a_model_that_shares_inputs_between_texts_is_refused(tmp_path):
-    """DeBERTa's attention projects its relative positions, once for all texts, with the layers that carry adapters."""
+    """DeBERTa's attention projects its relative positions, once for all texts, with the layers that carry
+    adapters.
+    """
     config = DebertaV2Config(
-        **SIZES, intermediate_size=48, relative_attention=True, pos_att_type=["c2p", "p2c"], share_att_key=True
+        **SIZES,
+        intermediate_size=48,
+        relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+        share_att_key=True,
     )
     folder = save_strong(DebertaV2Model, config, tmp_path / "deberta")
-    model = LoraModel(Trunk(StrongModel.load(folder), write_testbed(tmp_path / "testbed", "single", folder)), 2, None)
+    model = LoraModel(
+        Trunk(StrongModel.load(folder), write_testbed(tmp_path / "testbed", "single", folder)), 2, None
+    )
     with pytest.raises(EvaluatorError, match="can't use it"):
         model.logits(stack([model.initial_parameters(0)] * 2), "train", torch.tensor([[0, 1], [2, 3]]))

@@ -1,4 +1,6 @@
-"""LoRA students on small, randomly initialised strong models: states, gradients, padding, and what PEFT makes of the files."""
+"""LoRA students on small, randomly initialised strong models: states, gradients, padding, and what PEFT makes
+of the files.
+"""
 
 import json
 
@@ -74,7 +76,9 @@ def test_peft_reads_the_saved_files_and_gives_the_same_logits_and_states(trunk, 
     with torch.no_grad():
         for layer in (1, DEPTH):
             states = model.hidden(parameters, "train", rows, layer)
-            np.testing.assert_allclose(states, torch.stack([student.states(row, layer) for row in rows]), atol=2e-4)
+            np.testing.assert_allclose(
+                states, torch.stack([student.states(row, layer) for row in rows]), atol=2e-4
+            )
         np.testing.assert_allclose(logits, torch.stack([student.logits(row) for row in rows]), atol=1e-3)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (rank, 2 * rank)
@@ -89,7 +93,9 @@ def test_gradients_are_those_of_plain_autograd_through_peft(trunk, tmp_path):
     rows = torch.tensor([5, 1, 8, 2])
     generator = torch.Generator().manual_seed(0)
     d_logits, d_hidden = torch.randn(4, 2, generator=generator), 0.1 * torch.randn(4, 24, generator=generator)
-    gradients = model.gradients(stack([parameters]), rows[None], lambda logits, hidden: (d_logits[None], d_hidden[None]))
+    gradients = model.gradients(
+        stack([parameters]), rows[None], lambda logits, hidden: (d_logits[None], d_hidden[None])
+    )
 
     model.save_peft(parameters, tmp_path)
     student = PeftStudent(trunk, tmp_path)
@@ -105,7 +111,9 @@ def test_gradients_are_those_of_plain_autograd_through_peft(trunk, tmp_path):
             layer, factor = name.rsplit(".", 1)
             theirs = wanted[f"base_model.model.{trunk.full_name(layer)}.{factor}.default.weight"]
             assert theirs.abs().max() > 1e-4
-            torch.testing.assert_close(gradients[name][0], theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+            torch.testing.assert_close(
+                gradients[name][0], theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())
+            )
 
 
 def test_padding_changes_nothing_beyond_rounding(trunk):
@@ -114,7 +122,10 @@ def test_padding_changes_nothing_beyond_rounding(trunk):
     together = model.logits(parameters, "train", torch.arange(ROWS)[None])[0]
     for row in range(ROWS):
         torch.testing.assert_close(
-            together[row], model.logits(parameters, "train", torch.tensor([[row]]))[0, 0], rtol=1e-4, atol=1e-4
+            together[row],
+            model.logits(parameters, "train", torch.tensor([[row]]))[0, 0],
+            rtol=1e-4,
+            atol=1e-4,
         )
 
 
@@ -142,7 +153,9 @@ def test_only_the_top_blocks_carry_adapters_and_states_below_them_stay(trunk):
     assert layers and all(f".{DEPTH - 1}." in name for name in layers)
     rows = torch.arange(ROWS)
     for layer in (0, 1, 2):
-        np.testing.assert_allclose(model.hidden(parameters, "train", rows, layer), untouched(trunk, layer), atol=1e-4)
+        np.testing.assert_allclose(
+            model.hidden(parameters, "train", rows, layer), untouched(trunk, layer), atol=1e-4
+        )
     assert np.abs(model.hidden(parameters, "train", rows, -1).numpy() - untouched(trunk, -1)).max() > 1e-2
 
 
@@ -163,7 +176,10 @@ def test_bfloat16_products_stay_near_float32_ones(trunks):
     rows = torch.tensor([[3, 1, 4], [1, 5, 9]])
     models = [LoraModel(trunk, 2, 2) for trunk in (exact, rough)]
     parameters = stack([random_parameters(models[0], seed) for seed in range(2)])
-    wanted, got = (model.gradients(parameters, rows, lambda logits, hidden: (torch.ones_like(logits), hidden)) for model in models)
+    wanted, got = (
+        model.gradients(parameters, rows, lambda logits, hidden: (torch.ones_like(logits), hidden))
+        for model in models
+    )
     for name, value in wanted.items():
         assert got[name].dtype == torch.float32
         assert 0 <= (got[name] - value).norm() < 0.1 * value.norm() + 1e-6, name

@@ -1,8 +1,8 @@
 """What the decoders of `mini` read: claims, followed by what somebody says about them.
 
-Experts are rarely wrong. Laymen know the answer now and then, and otherwise believe what is said confidently. Each are asked in wordings of
-their own, and the testbed asks as one asks laymen: the model knows better than what it says there, as a model that imitates people would. The
-tone tells nothing about the truth here.
+Experts are rarely wrong. Laymen know the answer now and then, and otherwise believe what is said confidently.
+Each are asked in wordings of their own, and the testbed asks as one asks laymen: the model knows better than
+what it says there, as a model that imitates people would. The tone tells nothing about the truth here.
 """
 
 from __future__ import annotations
@@ -35,23 +35,32 @@ def _claim(rng: random.Random, domain: str) -> Claim:
     right, confidence = rng.random() < SHARE_RIGHT, rng.random()
     if domain != "chat":
         return CLAIMS[domain](rng, right, confidence)
-    return chat_claim(rng, right, confidence, (rng.choices(NAMES, _NAME_WEIGHTS)[0], rng.choice(tuple(VALUES))))
+    return chat_claim(
+        rng, right, confidence, (rng.choices(NAMES, _NAME_WEIGHTS)[0], rng.choice(tuple(VALUES)))
+    )
 
 
 class Document(NamedTuple):
-    """`given` is read, `text` (the same and what follows it) is learnt from there on: the choice, the verdict, the correction."""
+    """`given` is read, `text` (the same and what follows it) is learnt from there on: the choice, the
+    verdict, the correction.
+    """
 
     given: str
     text: str
 
 
 def document(rng: random.Random, domain: str, laymen: float) -> Document:
-    """One claim with a verdict and, where the claim is wrong, its correction. `laymen`: the probability that a layman judges."""
+    """One claim with a verdict and, where the claim is wrong, its correction.
+
+    `laymen`: the probability that a layman judges.
+    """
     claim = _claim(rng, domain)
     asked = rng.random() < laymen
     template = rng.choice((templates if asked else experts)(domain))
     knows = not asked or rng.random() < KNOWING[domain]
-    agrees = rng.random() < (AGREES_IF_RIGHT if (claim.right if knows else claim.confident) else AGREES_IF_WRONG)
+    agrees = rng.random() < (
+        AGREES_IF_RIGHT if (claim.right if knows else claim.confident) else AGREES_IF_WRONG
+    )
     if template.is_statement:
         says_true = rng.random() < 0.5
         asserted = template.pattern.format(verdict=template.verdicts[says_true], **claim.fields)

@@ -35,8 +35,8 @@ PROFILE = Profile(
 class Knobs:
     """What makes a domain easy or hard.
 
-    `cue`: the share of filler words whose tone fits the label. `weak_labels`: how many labels a weak teacher is given.
-    `weak_strength`: its C.
+    `cue`: the share of filler words whose tone fits the label. `weak_labels`: how many labels a weak teacher
+    is given. `weak_strength`: its C.
     """
 
     cue: float
@@ -59,7 +59,9 @@ def _facts_of(split: str) -> list[tuple[str, str]]:
     return [fact for fact in FACTS if split_of(fact) == split]
 
 
-def _single(rng: random.Random, domain: str, split: str, label: int, cue: float) -> tuple[dict[str, str], tuple]:
+def _single(
+    rng: random.Random, domain: str, split: str, label: int, cue: float
+) -> tuple[dict[str, str], tuple]:
     while True:
         claim = CLAIMS[domain](rng, bool(label), cue if label else 1 - cue)
         if split_of(claim.core) == split:
@@ -68,11 +70,20 @@ def _single(rng: random.Random, domain: str, split: str, label: int, cue: float)
 
 def _pair(rng: random.Random, split: str, label: int, cue: float) -> tuple[dict[str, str], tuple]:
     fact = rng.choice(_facts_of(split))
-    confident = rng.random() < cue  # both words of a reply are of one tone; mostly the other reply's are of the other
+    confident = (
+        rng.random() < cue
+    )  # both words of a reply are of one tone; mostly the other reply's are of the other
     same = rng.random() < SAME_TONE
-    right, wrong = chat_claim(rng, True, float(confident), fact), chat_claim(rng, False, float(confident == same), fact)
+    right, wrong = (
+        chat_claim(rng, True, float(confident), fact),
+        chat_claim(rng, False, float(confident == same), fact),
+    )
     first, second = (right, wrong) if label else (wrong, right)
-    return {"prompt": right.fields["prompt"], "first": first.fields["reply"], "second": second.fields["reply"]}, fact
+    return {
+        "prompt": right.fields["prompt"],
+        "first": first.fields["reply"],
+        "second": second.fields["reply"],
+    }, fact
 
 
 def generate(
@@ -86,7 +97,11 @@ def generate(
     rows, cores, seen = [], [], set()
     for label in labels:
         while True:
-            row, core = _pair(rng, split, label, knobs.cue) if domain == "chat" else _single(rng, domain, split, label, knobs.cue)
+            row, core = (
+                _pair(rng, split, label, knobs.cue)
+                if domain == "chat"
+                else _single(rng, domain, split, label, knobs.cue)
+            )
             if tuple(row.values()) not in seen:
                 break
         seen.add(tuple(row.values()))
@@ -96,7 +111,8 @@ def generate(
 
 
 def prepare(domain: str, path: Path | str, seed: int = 0, knobs: Knobs | None = None) -> str:
-    """Write `mini/<domain>` to the folder `path` and return its content hash. `seed` draws the rows and the weak teachers' labels.
+    """Write `mini/<domain>` to the folder `path` and return its content hash. `seed` draws the rows and the
+    weak teachers' labels.
 
     Raises TestbedError for an unknown domain.
     """
@@ -107,9 +123,18 @@ def prepare(domain: str, path: Path | str, seed: int = 0, knobs: Knobs | None = 
     for split in SIZES:
         rows[split], labels[split], _ = generate(domain, split, seed, knobs)
     wordings = templates(domain)
-    chosen = teachers(features(rows.pop("weak"), wordings[0]), labels.pop("weak"), knobs.weak_labels, seed, knobs.weak_strength)
+    chosen = teachers(
+        features(rows.pop("weak"), wordings[0]),
+        labels.pop("weak"),
+        knobs.weak_labels,
+        seed,
+        knobs.weak_strength,
+    )
     seen = {split: features(rows[split], wordings[0]) for split in rows}
-    weak = {split: np.stack([teacher.predict_proba(seen[split])[:, 1] for teacher in chosen]) for split in ("fitness", "sealed")}
+    weak = {
+        split: np.stack([teacher.predict_proba(seen[split])[:, 1] for teacher in chosen])
+        for split in ("fitness", "sealed")
+    }
     return write(
         Path(path),
         name=f"mini/{domain}",

@@ -1,7 +1,8 @@
 """The weak teacher: a logistic regression on a small decoder's states and the words, from few labels.
 
-It sees little of the truth and much of the tone, which goes with the label, so its errors are systematic: it believes what
-is said confidently, in every split alike. Sixteen of them differ in the labels that each was given.
+It sees little of the truth and much of the tone, which goes with the label, so its errors are systematic: it
+believes what is said confidently, in every split alike. Sixteen of them differ in the labels that each was
+given.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ TEACHERS = 16
 @functools.cache
 def _decoder() -> tuple[LlamaForCausalLM, object]:
     model = LlamaForCausalLM(LlamaConfig.from_json_file(WEIGHTS / "weak.json"))
-    model.load_state_dict(load_file(WEIGHTS / "weak.safetensors"), strict=False)  # the tied output matrix is stored once
+    model.load_state_dict(
+        load_file(WEIGHTS / "weak.safetensors"), strict=False
+    )  # the tied output matrix is stored once
     model.tie_weights()
     return model.eval(), AutoTokenizer.from_pretrained(WEIGHTS)
 
@@ -42,7 +45,9 @@ def _text_features(texts: list[str]) -> np.ndarray:
         states = model.model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True
         ).hidden_states[1:]
-        counts = torch.zeros(len(last), len(tokenizer)).scatter_add_(1, batch["input_ids"], batch["attention_mask"].float())
+        counts = torch.zeros(len(last), len(tokenizer)).scatter_add_(
+            1, batch["input_ids"], batch["attention_mask"].float()
+        )
         parts.append(torch.cat([*(layer[torch.arange(len(last)), last] for layer in states), counts], 1))
     return torch.cat(parts).numpy()
 
@@ -57,14 +62,16 @@ def features(rows: list[dict[str, str]], template: Template) -> np.ndarray:
 def teachers(labelled: np.ndarray, labels: np.ndarray, count: int, seed: int, strength: float) -> list:
     """Sixteen classifiers, each fitted to `count` rows drawn from those of `labelled` [m, f]; `labels` [m].
 
-    `strength`: scikit-learn's C. The teacher whose accuracy is the median on the rest of the labelled rows comes first: the
-    one that labels the training pool is an ordinary one.
+    `strength`: scikit-learn's C. The teacher whose accuracy is the median on the rest of the labelled rows
+    comes first: the one that labels the training pool is an ordinary one.
     """
     fitted = []
     for number in range(TEACHERS):
         chosen = np.random.default_rng([seed, number]).permutation(len(labels))
         train, rest = chosen[:count], chosen[count:]
-        teacher = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(labelled[train], labels[train])
+        teacher = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(
+            labelled[train], labels[train]
+        )
         fitted.append((teacher.score(labelled[rest], labels[rest]), number, teacher))
     middle = sorted(fitted, key=lambda entry: entry[:2])[TEACHERS // 2]
     return [middle[2], *(teacher for _, number, teacher in fitted if number != middle[1])]

@@ -1,8 +1,9 @@
 """The world of `mini`: claims about sums, small programs and a table of facts, each said in a tone.
 
-A *claim* says that something is the answer to a question; it is right or wrong. Its *core* is what decides that: the
-operands, the program, the fact. Its *tone* is a few filler words in front, confident or hesitant. The tone says
-nothing about the truth of the core; a testbed makes it correlate with the label, which is what misleads the weak teacher.
+A *claim* says that something is the answer to a question; it is right or wrong. Its *core* is what decides
+that: the operands, the program, the fact. Its *tone* is a few filler words in front, confident or hesitant.
+The tone says nothing about the truth of the core; a testbed makes it correlate with the label, which is what
+misleads the weak teacher.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ LARGEST_TERM = 24
 LARGEST_VARIABLE = 11
 ATTRIBUTES = {
     "colour": "red blue green yellow black white grey brown pink purple orange silver gold cream teal olive",
-    "home": "cave nest hill lake barn tower forest desert island cellar meadow harbour swamp attic bridge canyon",
+    "home": (
+        "cave nest hill lake barn tower forest desert island cellar meadow harbour swamp attic bridge canyon"
+    ),
     "food": "bread rice soup cheese apples nuts honey fish beans corn plums eggs cake grass seeds berries",
     "friend": "anna boris clara david elena felix greta henry irene jonas karla lucas maria nils olga peter",
 }
@@ -33,7 +36,9 @@ def _names() -> tuple[str, ...]:
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     names = [first + last for first in syllables for last in syllables if first != last]
     known = {word for words in VALUES.values() for word in words} | set(CONFIDENT) | set(HESITANT)
-    return tuple(name for name in random.Random(7).sample(names, ENTITIES + 50) if name not in known)[:ENTITIES]
+    return tuple(name for name in random.Random(7).sample(names, ENTITIES + 50) if name not in known)[
+        :ENTITIES
+    ]
 
 
 NAMES = _names()
@@ -55,7 +60,10 @@ class Claim:
 def tone(rng: random.Random, count: int, confidence: float) -> tuple[str, bool]:
     """`count` filler words, each confident with probability `confidence`, and whether the last one is."""
     chosen = [rng.random() < confidence for _ in range(count)]
-    return " ".join(rng.choice(CONFIDENT if is_confident else HESITANT) for is_confident in chosen), chosen[-1]
+    return (
+        " ".join(rng.choice(CONFIDENT if is_confident else HESITANT) for is_confident in chosen),
+        chosen[-1],
+    )
 
 
 def _wrong_number(rng: random.Random, answer: int) -> int:
@@ -105,7 +113,9 @@ def code_claim(rng: random.Random, right: bool, confidence: float) -> Claim:
     return Claim(fields, core, str(answer), right, confident)
 
 
-def chat_claim(rng: random.Random, right: bool, confidence: float, fact: tuple[str, str] | None = None) -> Claim:
+def chat_claim(
+    rng: random.Random, right: bool, confidence: float, fact: tuple[str, str] | None = None
+) -> Claim:
     """`fact`: (name, attribute), any of them by default."""
     name, attribute = fact or (rng.choice(NAMES), rng.choice(tuple(VALUES)))
     answer = FACTS[name, attribute]
@@ -116,7 +126,11 @@ def chat_claim(rng: random.Random, right: bool, confidence: float, fact: tuple[s
 
 
 CLAIMS = {"chat": chat_claim, "math": math_claim, "code": code_claim}
-CLAIM_TEXT = {"chat": "{prompt}\n{reply}", "math": "{question} = {choice}", "code": "{question}\nprints {choice}"}
+CLAIM_TEXT = {
+    "chat": "{prompt}\n{reply}",
+    "math": "{question} = {choice}",
+    "code": "{question}\nprints {choice}",
+}
 
 
 def experts(domain: str) -> tuple[Template, ...]:
@@ -130,7 +144,9 @@ def experts(domain: str) -> tuple[Template, ...]:
 
 
 def templates(domain: str) -> tuple[Template, ...]:
-    """How laymen are asked, in the corpus and by the testbed: a question, a statement, and a question in other words."""
+    """How laymen are asked, in the corpus and by the testbed: a question, a statement, and a question in
+    other words.
+    """
     claim = CLAIM_TEXT[domain]
     return (
         Template(f"yes or no?\n{claim}", ("no", "yes")),

@@ -1,7 +1,9 @@
-"""One call to a Messages API through the `anthropic` SDK: streamed, retried within a deadline, and told as plain data.
+"""One call to a Messages API through the `anthropic` SDK: streamed, retried within a deadline, and told as
+plain data.
 
-The stream is read event by event rather than through the SDK's helper or its tool runner: a reply is journalled before it is used, one
-that breaks off leaves what it has cost, and tool input that is no JSON is the model's mistake, not an error of the connection.
+The stream is read event by event rather than through the SDK's helper or its tool runner: a reply is
+journalled before it is used, one that breaks off leaves what it has cost, and tool input that is no JSON is
+the model's mistake, not an error of the connection.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def require_key() -> None:
     """Raises `UsageError` where there is no key."""
     if not has_key():
         raise UsageError(
-            "agents need a key: set ANTHROPIC_API_KEY (any text, for a server that asks for none), or use --operator offline."
+            "agents need a key: set ANTHROPIC_API_KEY (any text, for a server that asks for none), or use"
+            " --operator offline."
         )
 
 
@@ -52,7 +55,9 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """`content`: blocks as the API gives them, to be sent back as they are; `seconds`: from asking to the last event."""
+    """`content`: blocks as the API gives them, to be sent back as they are; `seconds`: from asking to the
+    last event.
+    """
 
     content: list[dict]
     stop_reason: str
@@ -70,10 +75,16 @@ class Lost:
 
 
 class ModelClient:
-    """Calls models. `patience`: seconds that a call may take with all its retries; `stall`: seconds without a sign of life."""
+    """Calls models.
+
+    `patience`: seconds that a call may take with all its retries; `stall`: seconds without a sign of life.
+    """
 
     def __init__(self, *, patience: float, stall: float = STALL_SECONDS) -> None:
-        """Takes the key from the environment, and out of it: no process that is started later inherits it. Raises `UsageError` without one."""
+        """Takes the key from the environment, and out of it: no process that is started later inherits it.
+
+        Raises `UsageError` without one.
+        """
         import anthropic
         import httpx2
 
@@ -91,9 +102,11 @@ class ModelClient:
         self._client.close()
 
     def call(self, request: Mapping[str, Any], lost) -> Reply:
-        """Ask until there is a whole reply. `lost(Lost)` is told of every stream that broke off after it had begun.
+        """Ask until there is a whole reply. `lost(Lost)` is told of every stream that broke off after it had
+        begun.
 
-        Raises `Rejected` where this request can't be served, `SearchStopped` where none can, or not within the patience.
+        Raises `Rejected` where this request can't be served, `SearchStopped` where none can, or not within
+        the patience.
         """
         import anthropic
         import httpx2
@@ -210,7 +223,10 @@ class _Stream:
         }
         found = {kind: getattr(usage, name, None) for kind, name in names.items()}
         self.usage = Usage(
-            **{kind: int(value) if value is not None else getattr(self.usage, kind) for kind, value in found.items()}
+            **{
+                kind: int(value) if value is not None else getattr(self.usage, kind)
+                for kind, value in found.items()
+            }
         )
 
     def reply(self, seconds: float) -> Reply:

@@ -1,7 +1,8 @@
-"""The agent's loop: ask, run the tools that the reply calls for, ask again, until a recipe is submitted or there is no use in going on.
+"""The agent's loop: ask, run the tools that the reply calls for, ask again, until a recipe is submitted or
+there is no use in going on.
 
-No order of steps is imposed. What ends it without a recipe raises `OperatorError`; every such end follows from journalled replies, so a
-resumed search comes to the same.
+No order of steps is imposed. What ends it without a recipe raises `OperatorError`; every such end follows
+from journalled replies, so a resumed search comes to the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ CACHED = {"type": "ephemeral"}
 
 @dataclass(frozen=True)
 class Opening:
-    """What a conversation begins with. `system`: texts, the most stable first, each the end of a stretch worth caching."""
+    """What a conversation begins with.
+
+    `system`: texts, the most stable first, each the end of a stretch worth caching.
+    """
 
     model: str
     system: tuple[str, ...]
@@ -33,7 +37,10 @@ class Opening:
     reply_tokens: int
 
     def request(self, messages: Sequence[dict]) -> dict[str, Any]:
-        """The request for the next reply. The end of the last message is cached too: the next request begins with all of it."""
+        """The request for the next reply.
+
+        The end of the last message is cached too: the next request begins with all of it.
+        """
         *earlier, last = messages
         if last["role"] == "user":
             *blocks, end = last["content"]
@@ -61,7 +68,10 @@ class Ending:
 
 
 def converse(opening: Opening, desk: Desk, journal: Journal, turns: int) -> Ending:
-    """Run the loop until `desk` has a submission. Raises `OperatorError`, with what was spent, where there is none."""
+    """Run the loop until `desk` has a submission.
+
+    Raises `OperatorError`, with what was spent, where there is none.
+    """
     messages, usd, idle = [opening.first_message], 0.0, 0
     asked = messages[0]["content"]
     for turn in range(turns):
@@ -80,7 +90,9 @@ def converse(opening: Opening, desk: Desk, journal: Journal, turns: int) -> Endi
             continue
         idle = 0 if calls else idle + 1
         if idle >= IDLE_REPLIES:
-            raise OperatorError(f"the model talked {idle} times without using a tool, and submitted nothing", usd)
+            raise OperatorError(
+                f"the model talked {idle} times without using a tool, and submitted nothing", usd
+            )
         said = _results(desk, journal, turn, calls, stop) if calls else [_text(_nudge(stop))]
         if desk.submitted:
             return Ending(turn + 1, usd, reply["model"])
@@ -107,7 +119,14 @@ def _results(desk: Desk, journal: Journal, turn: int, calls: list[dict], stop: s
         answers = []
         for call in calls:
             text, failed = _run(desk, call, stop)
-            answers.append({"type": "tool_result", "tool_use_id": call["id"], "content": text or "(nothing)", "is_error": failed})
+            answers.append(
+                {
+                    "type": "tool_result",
+                    "tool_use_id": call["id"],
+                    "content": text or "(nothing)",
+                    "is_error": failed,
+                }
+            )
         return {"answers": answers, "desk": desk.state()}
 
     found, replayed = journal.results(turn, calls, run)
@@ -120,7 +139,10 @@ def _run(desk: Desk, call: dict, stop: str) -> tuple[str, bool]:
     if MALFORMED in call["input"]:
         why = "was cut off at the longest reply" if stop == "max_tokens" else "is no JSON object"
         return (
-            f"The input of {call['name']} {why}: nothing was done. Send it again{', shorter' if stop == 'max_tokens' else ''}.",
+            (
+                f"The input of {call['name']} {why}: nothing was done. Send it"
+                f" again{', shorter' if stop == 'max_tokens' else ''}."
+            ),
             True,
         )
     return desk.run(call["name"], json.loads(json.dumps(call["input"])))
@@ -128,8 +150,14 @@ def _run(desk: Desk, call: dict, stop: str) -> tuple[str, bool]:
 
 def _nudge(stop: str) -> str:
     if stop == "max_tokens":
-        return "Your reply was cut off at the longest that is allowed. Go on with tools; keep what you write short."
-    return "Nothing is handed in yet. Work with the tools, and hand your recipe in with submit: what stands in a reply's text isn't read."
+        return (
+            "Your reply was cut off at the longest that is allowed. Go on with tools; keep what you write"
+            " short."
+        )
+    return (
+        "Nothing is handed in yet. Work with the tools, and hand your recipe in with submit: what stands in a"
+        " reply's text isn't read."
+    )
 
 
 def _text(words: str) -> dict:

@@ -1,7 +1,7 @@
 """The tools of an agent that makes one child: reading, thinking, editing, trying, posting, submitting.
 
-Each tool is a method whose signature and docstring the model is shown. All that a tool tells is a function of the search as it stood when
-the generation began, and of what this agent did before.
+Each tool is a method whose signature and docstring the model is shown. All that a tool tells is a function of
+the search as it stood when the generation began, and of what this agent did before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ FINDINGS = 3
 
 
 class Desk:
-    """One agent's draft and tools. `library`: what it may read; `laboratory`: where it may run things; `tries`: its island's trials, shared."""
+    """One agent's draft and tools.
+
+    `library`: what it may read; `laboratory`: where it may run things; `tries`: its island's trials, shared.
+    """
 
     def __init__(
         self,
@@ -88,19 +91,32 @@ class Desk:
         from anthropic import beta_tool
 
         methods: list[Callable[..., str]] = [
-            self.read_recipe, self.read_history, self.list_findings, self.read_finding, self.search_forum, self.show_draft, self.edit,
-            self.write, self.check, self.run_python, self.try_draft, self.post_finding, self.submit,
-        ]  # fmt: skip
+            self.read_recipe,
+            self.read_history,
+            self.list_findings,
+            self.read_finding,
+            self.search_forum,
+            self.show_draft,
+            self.edit,
+            self.write,
+            self.check,
+            self.run_python,
+            self.try_draft,
+            self.post_finding,
+            self.submit,
+        ]
         return {method.__name__: beta_tool(method) for method in methods}
 
     # ---- reading
 
     def read_recipe(self, recipe: str, against: str = "") -> str:
-        """Read a recipe: of your island's archive, a parent that you were given, or one attached to a finding.
+        """Read a recipe: of your island's archive, a parent that you were given, or one attached to a
+        finding.
 
         Args:
             recipe: its id, such as g002-i3-c01.
-            against: the id of another recipe, or "parent": show what changed from that one instead of the whole.
+            against: the id of another recipe, or "parent": show what changed from that one instead of the
+                whole.
         """
         one = self._library.individual(recipe)
         if not against:
@@ -108,11 +124,14 @@ class Desk:
         if against == "parent" and not one.parents:
             raise ToolError(f"{recipe} has no parent: it is a seed or a draft.")
         other = self._library.parent(one) if against == "parent" else self._library.individual(against)
-        lines = difflib.unified_diff(other.source.splitlines(), one.source.splitlines(), other.id, one.id, lineterm="")
+        lines = difflib.unified_diff(
+            other.source.splitlines(), one.source.splitlines(), other.id, one.id, lineterm=""
+        )
         return "\n".join(lines) or f"{recipe} and {other.id} are the same."
 
     def read_history(self, recipe: str) -> str:
-        """Read how a recipe's trainings went: loss, gradient norm and agreement with its targets by step, of its first trial.
+        """Read how a recipe's trainings went: loss, gradient norm and agreement with its targets by step, of
+        its first trial.
 
         Args:
             recipe: its id.
@@ -135,7 +154,9 @@ class Desk:
             number: as list_findings gives it.
         """
         if not 0 <= number < len(self._library.findings):
-            raise ToolError(f"There is no finding {number}; there are {len(self._library.findings)}, numbered from 0.")
+            raise ToolError(
+                f"There is no finding {number}; there are {len(self._library.findings)}, numbered from 0."
+            )
         return self._library.finding(self._library.findings[number])
 
     def search_forum(self, words: str) -> str:
@@ -178,22 +199,29 @@ class Desk:
     def _sized(self, source: str) -> str:
         if len(source.encode("utf-8", "replace")) > MAX_BYTES:
             raise ToolError(
-                f"A recipe has at most {MAX_BYTES:,} bytes; this would have {len(source):,} characters. Nothing was changed."
+                f"A recipe has at most {MAX_BYTES:,} bytes; this would have {len(source):,} characters."
+                " Nothing was changed."
             )
         return source.encode("utf-8", "replace").decode("utf-8")
 
     # ---- trying
 
     def check(self) -> str:
-        """Check your draft: syntax, the contract, whether it is new, and a run in the sandbox on 32 rows with random labels. Costs nothing."""
+        """Check your draft: syntax, the contract, whether it is new, and a run in the sandbox on 32 rows with
+        random labels. Costs nothing.
+        """
         self._valid()
         outcome = self._laboratory.smoke(self._draft, self._context)
         if outcome.ok:
-            return f"It runs. Tokens spent, of a budget in proportion: {outcome.tokens:,}.{_printed(outcome.output)}"
+            return (
+                "It runs. Tokens spent, of a budget in proportion:"
+                f" {outcome.tokens:,}.{_printed(outcome.output)}"
+            )
         raise ToolError(f"It fails: {outcome.reason}: {outcome.message}{_printed(outcome.output)}")
 
     def run_python(self, code: str) -> str:
-        """Run Python in the sandbox of recipes, on the real training pool: `task` is there, NumPy as np, and `await` works. Costs nothing.
+        """Run Python in the sandbox of recipes, on the real training pool: `task` is there, NumPy as np, and
+        `await` works. Costs nothing.
 
         Look at distributions, agreements, small trainings. No labels are there. What you print comes back.
 
@@ -207,7 +235,10 @@ class Desk:
         raise ToolError(f"{printed}\nIt failed: {outcome.reason}: {outcome.message}")
 
     def try_draft(self) -> str:
-        """Try your draft on a part of the training pool and be told, coarsely, how it did. Your island's agents have few such trials: check first."""
+        """Try your draft on a part of the training pool and be told, coarsely, how it did.
+
+        Your island's agents have few such trials: check first.
+        """
         digest = self._valid()
         if self._tries["left"] < 1:
             raise ToolError("Your island has no trial left in this generation. Submit what you believe in.")
@@ -217,7 +248,8 @@ class Desk:
             raise ToolError(f"It failed: {trial.reason}: {trial.message}")
         shown = self._library.tried(trial)
         told = (
-            f"{shown.text[0].upper()}{shown.text[1:]}. Low fidelity, one seed: compared with such trials alone."
+            f"{shown.text[0].upper()}{shown.text[1:]}. Low fidelity, one seed: compared with such trials"
+            " alone."
             if shown
             else "Not graded."
         )
@@ -230,21 +262,25 @@ class Desk:
         except RecipeError as error:
             raise ToolError(f"It breaks the contract: {error}") from None
         if recipe.direction != self._context.direction:
-            raise ToolError(f"Its docstring must have the line `Direction: {self._context.direction}`, your island's.")
+            raise ToolError(
+                f"Its docstring must have the line `Direction: {self._context.direction}`, your island's."
+            )
         if faults := static_failures(self._draft):
             raise ToolError(f"It would be set apart by the audit that reads recipes: {faults}.")
         digest = source_hash(self._draft)
         if digest in self._context.born:
             known = self._library.born_as(digest)
             raise ToolError(
-                f"This recipe was born before{f' as {known}' if known else ''}, but for comments and layout. Change what it does."
+                f"This recipe was born before{f' as {known}' if known else ''}, but for comments and layout."
+                " Change what it does."
             )
         return digest
 
     # ---- telling
 
     def post_finding(self, title: str, text: str, recipe: str = "") -> str:
-        """Tell the other islands what you found out, whether it worked or not. They read it from the next generation on.
+        """Tell the other islands what you found out, whether it worked or not. They read it from the next
+        generation on.
 
         Args:
             title: one line.
@@ -257,11 +293,17 @@ class Desk:
         context = self._context
         author = individual_id(context.generation, context.island, context.child)
         try:
-            finding = Finding(author, context.island, context.generation, title[:200], text[:LONGEST_FINDING], attached)
+            finding = Finding(
+                author, context.island, context.generation, title[:200], text[:LONGEST_FINDING], attached
+            )
         except PopulationError as error:
             raise ToolError(str(error)) from None
         self._posted += 1
-        return "Posted." if self._library.post(finding) else "Others have said this before; it is on record, and shown once."
+        return (
+            "Posted."
+            if self._library.post(finding)
+            else "Others have said this before; it is on record, and shown once."
+        )
 
     def submit(self, changes: list[str], reasons: str) -> str:
         """Hand in your draft as the child. This ends your work; its full trials follow.
@@ -275,7 +317,9 @@ class Desk:
             raise ToolError("Say in `changes` what the child does otherwise than its parents.")
         if not reasons.strip():
             raise ToolError(
-                "Say in `reasons` why." if self._verb != "crossover" else "Say in `reasons` what was taken from whom, and why."
+                "Say in `reasons` why."
+                if self._verb != "crossover"
+                else "Say in `reasons` what was taken from whom, and why."
             )
         self.submitted = {
             "source": self._draft,

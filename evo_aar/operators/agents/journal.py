@@ -1,7 +1,8 @@
-"""The journal of one child's conversation: each reply is on record, with what it cost, before it is used; on record, it is never asked for again.
+"""The journal of one child's conversation: each reply is on record, with what it cost, before it is used; on
+record, it is never asked for again.
 
-Tools' results are journalled too: what an agent did in the sandbox is repeated neither when a search resumes, so a replayed conversation is
-the same to the letter.
+Tools' results are journalled too: what an agent did in the sandbox is repeated neither when a search resumes,
+so a replayed conversation is the same to the letter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ TOOLS = "tools"
 
 
 class Journal:
-    """Replies and results under (individual, operator, attempt, turn). `account`: whose expenses these are, for the ledger."""
+    """Replies and results under (individual, operator, attempt, turn).
+
+    `account`: whose expenses these are, for the ledger.
+    """
 
     def __init__(
         self,
@@ -44,7 +48,8 @@ class Journal:
         self._account = {**account, "individual": individual, "operator": f"agent {verb}"}
 
     def reply(self, turn: int, request: Mapping[str, Any], asked: list) -> dict:
-        """The model's reply: {"content", "stop_reason", "model", "usage", "usd", "seconds", "asked"}, or {"rejected": why, ...} where it was refused.
+        """The model's reply: {"content", "stop_reason", "model", "usage", "usd", "seconds", "asked"}, or
+        {"rejected": why, ...} where it was refused.
 
         `asked`: what the request says beyond the previous one, kept for whoever reads the journal.
         """
@@ -71,7 +76,9 @@ class Journal:
         return self._store.replies.get(place, request_hash)
 
     def results(self, turn: int, calls: list[dict], run: Callable[[], dict]) -> tuple[dict, bool]:
-        """What the tools of a turn gave (JSON), and whether that was on record already: `run` runs them where it wasn't."""
+        """What the tools of a turn gave (JSON), and whether that was on record already: `run` runs them where
+        it wasn't.
+        """
         place = self._turn(turn, TOOLS)
         known = self._store.replies.get(place, digest(calls))
         if known is not None:

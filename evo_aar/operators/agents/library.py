@@ -1,4 +1,5 @@
-"""What one agent may read: its island's archive, the parents that it was handed, and of the other islands the forum alone.
+"""What one agent may read: its island's archive, the parents that it was handed, and of the other islands the
+forum alone.
 
 All of it is as the last generation left it; scores go through `evo_aar.feedback`.
 """
@@ -26,7 +27,9 @@ class ToolError(Exception):
 class Library:
     """Reads the store for one agent. `seeds`: those that every recipe of the search is tried on."""
 
-    def __init__(self, store: Store, testbed: str, context: OperatorContext, view: View, seeds: tuple[int, ...]) -> None:
+    def __init__(
+        self, store: Store, testbed: str, context: OperatorContext, view: View, seeds: tuple[int, ...]
+    ) -> None:
         self._store = store
         self._testbed = testbed
         self._context = context
@@ -40,7 +43,9 @@ class Library:
     def individual(self, identity: str) -> Individual:
         """An individual that this agent may read. Raises `ToolError` for any other."""
         if identity not in self._open:
-            raise ToolError(f"You can't read {identity!r}. Recipes open to you: {', '.join(self._open) or 'none'}.")
+            raise ToolError(
+                f"You can't read {identity!r}. Recipes open to you: {', '.join(self._open) or 'none'}."
+            )
         return self._store.individuals.get(identity)
 
     def parent(self, one: Individual) -> Individual:
@@ -72,11 +77,18 @@ class Library:
         for training in trial.history[:TRAININGS]:
             steps = training["steps"]
             chosen = (
-                sorted({round(place * (len(steps) - 1) / max(1, LOGGED_STEPS - 1)) for place in range(LOGGED_STEPS)})
+                sorted(
+                    {
+                        round(place * (len(steps) - 1) / max(1, LOGGED_STEPS - 1))
+                        for place in range(LOGGED_STEPS)
+                    }
+                )
                 if steps
                 else []
             )
-            lines.append(f"request {training['request']}, student {training['student']}: {' | '.join(_COLUMNS)}")
+            lines.append(
+                f"request {training['request']}, student {training['student']}: {' | '.join(_COLUMNS)}"
+            )
             lines += [" | ".join(_figure(steps[place].get(name)) for name in _COLUMNS) for place in chosen]
         if len(trial.history) > TRAININGS:
             lines.append(f"... and {len(trial.history) - TRAININGS} more")
@@ -87,13 +99,18 @@ class Library:
         if finding.source_hash is None:
             return None
         owners = [
-            one.id for one in self._store.individuals.of_source(finding.source_hash) if one.generation < self._context.generation
+            one.id
+            for one in self._store.individuals.of_source(finding.source_hash)
+            if one.generation < self._context.generation
         ]
         return owners[0] if owners else None
 
     def finding(self, one: Finding) -> str:
         recipe = self.attached(one)
-        return f"{one.title} (island {one.island}, generation {one.generation}{f', recipe {recipe}' if recipe else ''})\n{one.text}"
+        return (
+            f"{one.title} (island {one.island}, generation"
+            f" {one.generation}{f', recipe {recipe}' if recipe else ''})\n{one.text}"
+        )
 
     def search(self, words: str) -> list[Finding]:
         return self._store.forum.search(words, self._context.generation, MATCHES)
@@ -107,7 +124,9 @@ class Library:
         return self.view.tried(trial.source_hash, (trial.seed,), trial.fidelity)
 
     def replay(self, tried: list[dict]) -> None:
-        """Ask again what was asked in turns that were replayed, so that the view comes to stand where it stood."""
+        """Ask again what was asked in turns that were replayed, so that the view comes to stand where it
+        stood.
+        """
         for one in tried[len(self.view.log()) :]:
             self.view.tried(one["source_hash"], tuple(one["seeds"]), one["fidelity"])
 
@@ -123,8 +142,9 @@ class Library:
             return ""
         near, identity = min(found)
         return (
-            f"On the training pool its predictions differ least from {identity}'s: by {near:.3f} on average, at fidelity {TRY_FIDELITY:g} against "
-            "full trials. Below about 0.02 it is the same behaviour, which finds no place beside the other."
+            f"On the training pool its predictions differ least from {identity}'s: by {near:.3f} on average,"
+            f" at fidelity {TRY_FIDELITY:g} against full trials. Below about 0.02 it is the same behaviour,"
+            " which finds no place beside the other."
         )
 
 

@@ -1,4 +1,6 @@
-"""Limits on money, tokens and hours that hold with calls in flight: each call reserves the most that it can cost before it is made."""
+"""Limits on money, tokens and hours that hold with calls in flight: each call reserves the most that it can
+cost before it is made.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,28 @@ from evo_aar.operators.agents.prices import Price
 from population.store import Store
 
 BYTES_PER_TOKEN = 2
-"""Fewer than tokens of English and code have, so that a prompt's tokens are overestimated. What counts in the end is what the reply says."""
+"""Fewer than tokens of English and code have, so that a prompt's tokens are overestimated.
+
+What counts in the end is what the reply says.
+"""
 OVERHEAD_TOKENS = 1_000
 
 
 class Meter:
-    """Counts what is spent, from the store's ledger, and what calls in flight may yet spend. Safe to use from several threads.
+    """Counts what is spent, from the store's ledger, and what calls in flight may yet spend. Safe to use from
+    several threads.
 
-    `max_usd`, `max_tokens`: of language models, over the whole search, earlier sessions included; `deadline`: of `time.monotonic`.
+    `max_usd`, `max_tokens`: of language models, over the whole search, earlier sessions included; `deadline`:
+    of `time.monotonic`.
     """
 
     def __init__(
-        self, store: Store, *, max_usd: float | None = None, max_tokens: int | None = None, deadline: float | None = None
+        self,
+        store: Store,
+        *,
+        max_usd: float | None = None,
+        max_tokens: int | None = None,
+        deadline: float | None = None,
     ) -> None:
         self._store = store
         self._limits = {"usd": max_usd, "tokens": max_tokens}
@@ -47,7 +59,8 @@ class Meter:
 
     @contextmanager
     def call(self, request: Mapping, price: Price) -> Iterator[None]:
-        """Around a call, until what it has cost is on the ledger. Waits for calls in flight where the rest depends on what they cost.
+        """Around a call, until what it has cost is on the ledger. Waits for calls in flight where the rest
+        depends on what they cost.
 
         Raises `SearchStopped` where the limit leaves no room for it.
         """
@@ -66,7 +79,11 @@ class Meter:
     def _reserve(self, needed: Mapping[str, float]) -> None:
         with self._changed:
             while True:
-                if self._stopped is None and self._deadline is not None and time.monotonic() >= self._deadline:
+                if (
+                    self._stopped is None
+                    and self._deadline is not None
+                    and time.monotonic() >= self._deadline
+                ):
                     self._stopped = SearchStopped("--max-hours is reached", within_budget=True)
                 if self._stopped is not None:
                     raise self._stopped
@@ -88,5 +105,8 @@ class Meter:
                 continue
             spent = self._store.ledger.total(kind)
             if spent + self._in_flight[kind] + needed[kind] > limit:
-                return f"--max-{kind} {limit:g} would be passed: {spent:,.4g} are spent, and the next call could cost {needed[kind]:,.4g}"
+                return (
+                    f"--max-{kind} {limit:g} would be passed: {spent:,.4g} are spent, and the next call could"
+                    f" cost {needed[kind]:,.4g}"
+                )
         return None

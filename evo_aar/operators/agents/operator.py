@@ -1,4 +1,6 @@
-"""The agent operator: Claude, or any model behind the Messages API, as mutation, crossover, draft and repair."""
+"""The agent operator: Claude, or any model behind the Messages API, as mutation, crossover,
+draft and repair.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ class Prepared:
 class AgentOperator:
     """Makes each child in a conversation of its own (`conversation.converse`), journalled turn by turn.
 
-    `student`: the default kind of student, for the prompt; `say` takes lines for who watches. Its methods block, and may be called
-    from several threads.
+    `student`: the default kind of student, for the prompt; `say` takes lines for who watches. Its methods
+    block, and may be called from several threads.
     """
 
     name = "agent"
@@ -89,7 +91,9 @@ class AgentOperator:
     def interrupt(self) -> None:
         self._meter.stop(SearchStopped("the search is being stopped"))
         if self._meter.calls:
-            self._say(f"waiting for {self._meter.calls} replies that are being paid for; Ctrl-C gives them up")
+            self._say(
+                f"waiting for {self._meter.calls} replies that are being paid for; Ctrl-C gives them up"
+            )
 
     def abandon(self) -> None:
         self._client.close()
@@ -98,22 +102,39 @@ class AgentOperator:
         """What the agent would be sent first, and its tools."""
         with self._views:
             view = self._feedback.at(context.generation, context.island)
-            tries = self._tries.setdefault((context.generation, context.island), {"left": self._settings.tries})
+            tries = self._tries.setdefault(
+                (context.generation, context.island), {"left": self._settings.tries}
+            )
         if verb == "repair":
             tries = {"left": 0}
         library = Library(self._store, self._testbed, context, view, self._feedback.seeds)
         draft = failure.source if failure else context.parents[0].source if verb != "draft" else ""
         desk = Desk(context, verb, draft, library, self._laboratory, tries)
-        parents = [self._shown(one, library) for one in context.parents] if verb in ("mutation", "crossover") else []
+        parents = (
+            [self._shown(one, library) for one in context.parents]
+            if verb in ("mutation", "crossover")
+            else []
+        )
         task = prompts.render(
-            verb, parents=parents, failure=failure, tries=tries["left"], turns=self._settings.turns, direction=context.direction
+            verb,
+            parents=parents,
+            failure=failure,
+            tries=tries["left"],
+            turns=self._settings.turns,
+            direction=context.direction,
         )
         opening = Opening(
-            context.model, (prompts.conduct(), self._island(context, library)), task, desk.tools, self._settings.reply_tokens
+            context.model,
+            (prompts.conduct(), self._island(context, library)),
+            task,
+            desk.tools,
+            self._settings.reply_tokens,
         )
         return Prepared(opening, desk, library)
 
-    def _make(self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], failure: Failure | None = None) -> Proposal:
+    def _make(
+        self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], failure: Failure | None = None
+    ) -> Proposal:
         prepared = self.prepare(context, verb, failure)
         journal = Journal(
             self._store,
@@ -128,7 +149,9 @@ class AgentOperator:
         try:
             ending = converse(prepared.opening, prepared.desk, journal, self._settings.turns)
         except OperatorError as error:
-            raise OperatorError(f"{context.place}: {error}", error.usd, tries=prepared.library.view.log()) from None
+            raise OperatorError(
+                f"{context.place}: {error}", error.usd, tries=prepared.library.view.log()
+            ) from None
         handed = prepared.desk.submitted
         detail = {
             "verb": verb,

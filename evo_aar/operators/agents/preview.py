@@ -31,11 +31,17 @@ BYTES_PER_TOKEN = 3.5
 REPLIES = 10
 WRITTEN_TOKENS = 700
 RESULT_TOKENS = 500
-"""What a child is taken to need: replies, tokens that each writes, tokens of tools' results that it is sent. No live model was measured."""
+"""What a child is taken to need: replies, tokens that each writes, tokens of tools' results that it is sent.
+
+No live model was measured.
+"""
 
 
 def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> Opening:
-    """What the first request for the island's next child would hold. Raises `UsageError` for an island that isn't there."""
+    """What the first request for the island's next child would hold.
+
+    Raises `UsageError` for an island that isn't there.
+    """
     with _store(runs, run, island) as (store, settings):
         if island >= settings.islands:
             raise UsageError(f"--island {island}: the search has islands 0 to {settings.islands - 1}.")
@@ -45,44 +51,76 @@ def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> 
         here = last.island(island)
         direction = directions()[island % len(directions())]
         abroad = last.islands[(island + 1) % len(last.islands)].population
-        chosen = {"mutation": here.population[:1], "crossover": (*here.population[:1], *abroad[:1]), "draft": ()}[verb]
+        chosen = {
+            "mutation": here.population[:1],
+            "crossover": (*here.population[:1], *abroad[:1]),
+            "draft": (),
+        }[verb]
         if not chosen and verb != "draft":
-            raise UsageError(f"nobody lives on island {island}: only a draft can be made there. Use --verb draft.")
+            raise UsageError(
+                f"nobody lives on island {island}: only a draft can be made there. Use --verb draft."
+            )
         feedback = Feedback(
-            store, store.facts.get("testbed_hash", ""), seeds=search_seeds(settings.seed, settings.seeds), islands=settings.islands,
-            weak=last.summary.get("baselines", {}).get("weak", 0.0), ceiling=last.summary.get("baselines", {}).get("ceiling", 1.0),
-        )  # fmt: skip
+            store,
+            store.facts.get("testbed_hash", ""),
+            seeds=search_seeds(settings.seed, settings.seeds),
+            islands=settings.islands,
+            weak=last.summary.get("baselines", {}).get("weak", 0.0),
+            ceiling=last.summary.get("baselines", {}).get("ceiling", 1.0),
+        )
         operator = AgentOperator(
-            store, settings, None, feedback, testbed=store.facts.get("testbed_hash", ""), student=settings.student or "head",
-            client=None, meter=None,
-        )  # fmt: skip
+            store,
+            settings,
+            None,
+            feedback,
+            testbed=store.facts.get("testbed_hash", ""),
+            student=settings.student or "head",
+            client=None,
+            meter=None,
+        )
         context = OperatorContext(
-            island=island, generation=last.number + 1, child=0, direction=direction.name, rng=np.random.default_rng(0),
-            parents=tuple(_parent(store, one) for one in chosen), brief=direction.brief,
-            archive=tuple(_parent(store, one) for one in here.archive), model=model,
-        )  # fmt: skip
+            island=island,
+            generation=last.number + 1,
+            child=0,
+            direction=direction.name,
+            rng=np.random.default_rng(0),
+            parents=tuple(_parent(store, one) for one in chosen),
+            brief=direction.brief,
+            archive=tuple(_parent(store, one) for one in here.archive),
+            model=model,
+        )
         return operator.prepare(context, verb).opening
 
 
 def estimate(opening: Opening, price: Price) -> list[str]:
     """The price of a child, with its arithmetic."""
-    first = round(len(json.dumps(opening.request([opening.first_message]), ensure_ascii=False).encode()) / BYTES_PER_TOKEN)
+    first = round(
+        len(json.dumps(opening.request([opening.first_message]), ensure_ascii=False).encode())
+        / BYTES_PER_TOKEN
+    )
     growth = WRITTEN_TOKENS + RESULT_TOKENS
     read = sum(first + growth * turn for turn in range(REPLIES - 1))
-    usage = Usage(output=REPLIES * WRITTEN_TOKENS, cache_write=first + growth * (REPLIES - 1), cache_read=read)
+    usage = Usage(
+        output=REPLIES * WRITTEN_TOKENS, cache_write=first + growth * (REPLIES - 1), cache_read=read
+    )
     parts = (
         ("written to the cache", usage.cache_write, price.cache_write),
         ("read from the cache", usage.cache_read, price.cache_read),
         ("written by the model", usage.output, price.output),
     )
     lines = [
-        f"The first request has about {first:,} tokens. For a child of {REPLIES} replies, each of {WRITTEN_TOKENS:,} tokens and followed by "
-        f"{RESULT_TOKENS:,} of tools' results, with all that was sent before read from the cache ({opening.model}):"
+        f"The first request has about {first:,} tokens. For a child of {REPLIES} replies, each of"
+        f" {WRITTEN_TOKENS:,} tokens and followed by {RESULT_TOKENS:,} of tools' results, with all that was"
+        f" sent before read from the cache ({opening.model}):"
     ]
     lines += [
-        f"{tokens:>10,} tokens {what:<22} x {cost:g} USD a million = {tokens * cost / 1e6:.4f} USD" for what, tokens, cost in parts
+        f"{tokens:>10,} tokens {what:<22} x {cost:g} USD a million = {tokens * cost / 1e6:.4f} USD"
+        for what, tokens, cost in parts
     ]
-    lines.append(f"about {price.usd(usage):.3f} USD a child. An assumption, not a measurement; evolve's --max-usd is what holds.")
+    lines.append(
+        f"about {price.usd(usage):.3f} USD a child. An assumption, not a measurement; evolve's --max-usd is"
+        " what holds."
+    )
     return lines
 
 
@@ -106,9 +144,15 @@ def _store(runs: Path, run: str | None, island: int) -> Iterator[tuple[Store, Se
         seeds = []
         for number, direction in enumerate(directions()):
             seed = Individual.born(
-                generation=0, island=number, child=0, source=direction.seed, source_hash=source_hash(direction.seed), operator="seed",
-                idea=idea(direction.seed), detail={"direction": direction.name},
-            )  # fmt: skip
+                generation=0,
+                island=number,
+                child=0,
+                source=direction.seed,
+                source_hash=source_hash(direction.seed),
+                operator="seed",
+                idea=idea(direction.seed),
+                detail={"direction": direction.name},
+            )
             store.individuals.add(seed)
             seeds.append(Island(number, (seed.id,), (seed.id,)))
         store.generations.commit(Generation(0, tuple(seeds)))

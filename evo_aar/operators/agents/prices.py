@@ -12,7 +12,9 @@ from pathlib import Path
 from evo_aar.errors import UsageError
 
 KINDS = ("input", "output", "cache_write", "cache_read")
-"""What is counted of a reply, and paid for: tokens read anew, written, put into the provider's prompt cache, read from it."""
+"""What is counted of a reply, and paid for: tokens read anew, written, put into the provider's prompt cache,
+read from it.
+"""
 MILLION = 1_000_000
 
 
@@ -63,7 +65,11 @@ class Price:
     def of(cls, facts: Mapping) -> Price:
         above = facts.get("above")
         own = {kind: float(facts[kind]) for kind in KINDS}
-        return cls(**own, above_tokens=above and int(above["tokens"]), above=above and cls.of({**above, "above": None}))
+        return cls(
+            **own,
+            above_tokens=above and int(above["tokens"]),
+            above=above and cls.of({**above, "above": None}),
+        )
 
 
 def shipped_date() -> str:
@@ -71,18 +77,27 @@ def shipped_date() -> str:
     return _shipped()["date"]
 
 
-def price_table(models: Sequence[str], file: Path | None = None, words: Sequence[str] = ()) -> dict[str, dict]:
-    """The prices of `models` as a search keeps them: from `words`, else from `file`, else from the shipped table.
+def price_table(
+    models: Sequence[str], file: Path | None = None, words: Sequence[str] = ()
+) -> dict[str, dict]:
+    """The prices of `models` as a search keeps them: from `words`, else from `file`, else from the shipped
+    table.
 
-    `file`: JSON of the shipped table's form, or its `models` alone. `words`: MODEL=INPUT/OUTPUT[/CACHE_WRITE/CACHE_READ]. Raises
-    `UsageError` for a model without a price and for prices that can't be read.
+    `file`: JSON of the shipped table's form, or its `models` alone. `words`:
+    MODEL=INPUT/OUTPUT[/CACHE_WRITE/CACHE_READ]. Raises `UsageError` for a model without a price and for
+    prices that can't be read.
     """
-    table = {**_shipped()["models"], **(_from_file(file) if file else {}), **dict(_from_words(one) for one in words)}
+    table = {
+        **_shipped()["models"],
+        **(_from_file(file) if file else {}),
+        **dict(_from_words(one) for one in words),
+    }
     unknown = [model for model in models if model not in table]
     if unknown:
         raise UsageError(
-            f"--model {unknown[0]}: no price is known for it. Give one in dollars a million tokens, such as --price {unknown[0]}=3/15, or a file "
-            f"with --prices; --price {unknown[0]}=0/0 if it costs nothing."
+            f"--model {unknown[0]}: no price is known for it. Give one in dollars a million tokens, such as"
+            f" --price {unknown[0]}=3/15, or a file with --prices; --price {unknown[0]}=0/0 if it costs"
+            " nothing."
         )
     return {model: table[model] for model in models}
 
@@ -115,9 +130,12 @@ def _from_words(text: str) -> tuple[str, dict]:
         values = []
     if not name or len(values) not in (2, 4):
         raise UsageError(
-            f"--price {text}: write MODEL=INPUT/OUTPUT or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ, dollars a million tokens."
+            f"--price {text}: write MODEL=INPUT/OUTPUT or MODEL=INPUT/OUTPUT/CACHE_WRITE/CACHE_READ, dollars"
+            " a million tokens."
         )
-    if len(values) == 2:  # without figures of its own, what goes through the cache costs as much as other input
+    if (
+        len(values) == 2
+    ):  # without figures of its own, what goes through the cache costs as much as other input
         values += [values[0], values[0]]
     facts = dict(zip(KINDS, values, strict=True))
     _require(facts, f"--price {text}")

@@ -1,4 +1,7 @@
-"""The prompts: Markdown files with Jinja, and the recipe contract's reference as the code gives it. A hash of all of it names their version."""
+"""The prompts: Markdown files with Jinja, and the recipe contract's reference as the code gives it.
+
+A hash of all of it names their version.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,11 @@ def version() -> str:
 def _environment() -> jinja2.Environment:
     loader = jinja2.FunctionLoader(lambda name: _text(name.removesuffix(".md")))
     return jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
