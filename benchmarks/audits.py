@@ -9,10 +9,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from evo_aar import tables
-from evo_aar.audits import Auditor
-from evo_aar.evaluation import Setup
-from evo_aar.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.runs.evaluation import Setup
+from evo_aar.search.audits import Auditor
+from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.views import tables
 from population.store import Store
 from recipes.directions import baseline_sources, directions
 from recipes.source import source_hash

@@ -81,8 +81,9 @@ def profile(arguments: list[str]) -> dict[str, float]:
     clock = Clock()
     with clock.part("imports"):
         from evaluator import baselines, evaluator, workers
-        from evo_aar import births, session
         from evo_aar.cli import main
+        from evo_aar.runs import session
+        from evo_aar.search import births
         from evo_aar.tracking.tracker import Tracker
         from population.database import Database
     made: list[evaluator.Evaluator] = []

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from evo_aar.places import run_folder, store_path
-from evo_aar.sandbox import described, level_of
+from evo_aar.machine.places import run_folder, store_path
+from evo_aar.machine.sandbox import described, level_of
 from population.store import Store
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -46,7 +46,7 @@ def cache(shared_folder) -> Path:
 
 def _prepared(cache: Path, name: str) -> Path:
     """What is in the cache is whole; the lock spares a second process the same work."""
-    from evo_aar.testbeds import prepared
+    from evo_aar.machine.testbeds import prepared
 
     with FileLock(cache.with_name(f"{name.replace('/', '-')}.lock")):
         return prepared(name)
@@ -72,7 +72,7 @@ def empty_database(shared_folder) -> Path:
     """
     from mlflow import MlflowClient
 
-    from evo_aar.places import tracking_uri
+    from evo_aar.machine.places import tracking_uri
 
     runs = shared_folder / "mlflow"
     with FileLock(shared_folder / "mlflow.lock"):

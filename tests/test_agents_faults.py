@@ -8,13 +8,13 @@ from messages_server import Answer, MessagesServer, Refusal, text, use
 from scripted_agent import replies, tool_results
 from synthetic_search import TESTBED_HASH, SyntheticSearch
 
+from evo_aar.agents.client import ModelClient
+from evo_aar.agents.meter import Meter
+from evo_aar.agents.operator import AgentOperator
 from evo_aar.errors import SearchStopped
-from evo_aar.feedback import Feedback
-from evo_aar.operators.agents.client import ModelClient
-from evo_aar.operators.agents.meter import Meter
-from evo_aar.operators.agents.operator import AgentOperator
-from evo_aar.operators.base import OperatorContext, OperatorError, Parent
-from evo_aar.settings import SearchSettings
+from evo_aar.search.feedback import Feedback
+from evo_aar.search.operator import OperatorContext, OperatorError, Parent
+from evo_aar.search.settings import SearchSettings
 from population.individual import individual_id
 from recipes.source import source_hash
 

@@ -8,8 +8,8 @@ from command import evo_aar
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evo_aar.agents.prices import KINDS, Price, Usage, price_table, shipped_date
 from evo_aar.errors import UsageError
-from evo_aar.operators.agents.prices import KINDS, Price, Usage, price_table, shipped_date
 
 counts = st.integers(0, 2_000_000)
 prices = st.builds(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evo_aar.allocation import FLOOR, Allocation, Tally, tallies_of
+from evo_aar.search.allocation import FLOOR, Allocation, Tally, tallies_of
 
 BOTH = ("mutation", "crossover")
 tallies = st.builds(

@@ -12,8 +12,17 @@ from evaluator.evaluator import Evaluator
 from evaluator.hidden_states import HiddenStates
 from evaluator.testbeds.prepared import Testbed, load_labels
 from evaluator.trial import Trial
-from evo_aar.audits import ENSEMBLE, FRESH, STATIC, Auditor, descendants, failures, quarantine, quarantined
-from evo_aar.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.search.audits import (
+    ENSEMBLE,
+    FRESH,
+    STATIC,
+    Auditor,
+    descendants,
+    failures,
+    quarantine,
+    quarantined,
+)
+from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
 from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store

@@ -7,7 +7,7 @@ import pytest
 from command import evo_aar
 from store_examples import a_trial, an_individual
 
-from evo_aar.settings import SearchSettings
+from evo_aar.search.settings import SearchSettings
 from population.individual import individual_id
 from population.island import Generation, Island
 from population.store import Store

@@ -18,7 +18,7 @@ from evaluator.trial import Trial as Request
 from evaluator.workers import stop_workers
 from evo_aar.export.ancestry import ancestry
 from evo_aar.export.bundle import best
-from evo_aar.settings import SearchSettings
+from evo_aar.search.settings import SearchSettings
 from population.island import Generation, Island
 from population.store import Store
 from population.tables.generations import Fate

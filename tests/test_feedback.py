@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from store_examples import a_failure, a_trial, an_individual
 
-from evo_aar.feedback import Feedback
+from evo_aar.search.feedback import Feedback
 from population.island import Generation, Island
 from population.migration import Migration
 from population.store import Store

@@ -11,15 +11,16 @@ from evaluator.testbeds.mini.world import templates
 from evaluator.testbeds.prepared import Profile
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import Trial
-from evo_aar.operators import Failure, OfflineOperator, Operator, OperatorContext, OperatorError, Parent
 from evo_aar.operators import mutations as kinds
 from evo_aar.operators.constants import assign_step, loci
 from evo_aar.operators.edits import rename
 from evo_aar.operators.genome import Inapplicable, read_genome
 from evo_aar.operators.library import library
 from evo_aar.operators.losses import swap_loss
+from evo_aar.operators.offline import OfflineOperator
 from evo_aar.operators.pipeline import pipeline
 from evo_aar.operators.transplant import transplant
+from evo_aar.search.operator import Failure, Operator, OperatorContext, OperatorError, Parent
 from recipes.contract import LOSSES, SCHEDULES
 from recipes.directions import baseline_sources, directions
 from recipes.source import source_hash, validate

@@ -11,7 +11,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from evo_aar.operators import OfflineOperator, OperatorContext, Parent
+from evo_aar.operators.offline import OfflineOperator
+from evo_aar.search.operator import OperatorContext, Parent
 from recipes.directions import directions
 from recipes.source import source_hash, validate
 

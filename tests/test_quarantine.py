@@ -3,11 +3,11 @@
 import pytest
 from synthetic_search import TESTBED_HASH, SyntheticSearch
 
-from evo_aar import finals
-from evo_aar.audits import Auditor, quarantined, static_failures
-from evo_aar.runs import FINISHED, STOPPED, Standing
-from evo_aar.search import Search
-from evo_aar.selection import contender
+from evo_aar.runs.standing import FINISHED, STOPPED, Standing
+from evo_aar.search import finals
+from evo_aar.search.audits import Auditor, quarantined, static_failures
+from evo_aar.search.search import Search
+from evo_aar.search.selection import contender
 from population.store import Store
 from population.tables.integrity import Audit
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_testbeds import small_testbed
 
-from evo_aar.racing import CRITICAL, Race, paired_deviation, rungs
-from evo_aar.selection import contender
-from evo_aar.trials import Candidate
+from evo_aar.search.racing import CRITICAL, Race, paired_deviation, rungs
+from evo_aar.search.selection import contender
+from evo_aar.search.trials import Candidate
 from population.individual import Individual, Trial
 from population.store import Store
 

@@ -17,12 +17,12 @@ from store_examples import an_individual
 
 from evaluator.testbeds.prepared import Testbed
 from evaluator.workers import stop_workers
-from evo_aar.audits import quarantine
 from evo_aar.errors import UsageError
-from evo_aar.finals import crowned
 from evo_aar.report import figures, shortlist
 from evo_aar.report.opening import begin
-from evo_aar.trials import SEALED, SPAN
+from evo_aar.search.audits import quarantine
+from evo_aar.search.finals import crowned
+from evo_aar.search.trials import SEALED, SPAN
 from population.individual import FAILED, OK
 from population.island import Generation, Island
 from population.store import Store

@@ -5,11 +5,11 @@ from command import evo_aar
 from synthetic_search import SyntheticSearch
 from typer.testing import CliRunner
 
-from evo_aar.audits import quarantine
 from evo_aar.errors import UsageError
 from evo_aar.export.bundle import best
-from evo_aar.finals import crowned
 from evo_aar.report.opening import finalists
+from evo_aar.search.audits import quarantine
+from evo_aar.search.finals import crowned
 from evo_aar.tracking.view import SearchView
 from population.errors import PopulationError, StoreError
 from population.store import Store

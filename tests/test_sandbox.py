@@ -15,7 +15,7 @@ from evaluator.sandbox import bubblewrap, probe
 from evaluator.sandbox.allowed import allowed
 from evaluator.sandbox.levels import Level, worst
 from evaluator.sandbox.server import CLEAN_ENVIRONMENT, ISOLATED
-from evo_aar.sandbox import described, is_ours, level_for
+from evo_aar.machine.sandbox import described, is_ours, level_for
 from recipes import seccomp
 from recipes.fork_server import wipe
 
@@ -156,7 +156,9 @@ def test_unsandboxed_runs_it_and_marks_the_result(tmp_path, small, cache):
 
 
 def test_what_was_written_here_needs_no_sandbox(monkeypatch):
-    monkeypatch.setattr("evo_aar.sandbox.probe", lambda: probe.Probe(Level.D, (), {Level.A: "no reason"}))
+    monkeypatch.setattr(
+        "evo_aar.machine.sandbox.probe", lambda: probe.Probe(Level.D, (), {Level.A: "no reason"})
+    )
     assert level_for(written_here=True, unsandboxed=False) is Level.D
     with pytest.raises(Exception, match="--unsandboxed"):
         level_for(written_here=False, unsandboxed=False)

@@ -163,8 +163,8 @@ def test_what_was_trained_is_on_the_ledger_once(runs, straight):
 
 
 def test_elites_are_tried_on_fresh_seeds_and_finalists_on_seeds_nothing_was_selected_on(runs, straight):
-    from evo_aar.finals import crowned, finalists
-    from evo_aar.trials import FINAL
+    from evo_aar.search.finals import crowned, finalists
+    from evo_aar.search.trials import FINAL
 
     with Store.open(runs / "straight" / "search.sqlite", writable=False) as store:
         best = crowned(store)
@@ -185,7 +185,7 @@ def test_a_run_begun_on_another_testbed_is_not_continued(runs, straight, tmp_pat
     """A store names its testbed by content: other data under the same name is another testbed."""
     import json
 
-    from evo_aar.testbeds import prepared
+    from evo_aar.machine.testbeds import prepared
 
     folder = tmp_path / "own"
     shutil.copytree(prepared("mini/math"), folder)

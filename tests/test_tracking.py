@@ -14,10 +14,10 @@ from tracking_examples import artifact, copied, fail, history, shown, tracked_se
 
 from evo_aar.lineage.colours import Scale
 from evo_aar.lineage.ticks import ticks
-from evo_aar.places import tracking_uri
+from evo_aar.machine.places import tracking_uri
+from evo_aar.search.scores import scores_of
 from evo_aar.tracking import Tracker
-from evo_aar.tracking.markdown import code, escaped
-from evo_aar.tracking.scores import scores_of
+from evo_aar.views.markdown import code, escaped
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
 

@@ -16,7 +16,7 @@ from store_examples import ROOT
 from tracking_examples import copied, tracked_search
 
 from evo_aar.errors import UsageError
-from evo_aar.tracking_server import TrackingServer
+from evo_aar.tracking.server import TrackingServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 UI = "import sys; from evo_aar.cli import main; sys.argv = ['evo-aar', 'ui', *sys.argv[1:]]; main()"

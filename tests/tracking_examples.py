@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from synthetic_search import SyntheticSearch
 
-from evo_aar.places import tracking_uri
+from evo_aar.machine.places import tracking_uri
 from evo_aar.tracking import Tracker
 
 

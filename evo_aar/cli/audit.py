@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.options import Device, Run, Runs, Unsandboxed, Workers
-from evo_aar.places import default_workers
+from evo_aar.machine.places import default_workers
 
 
 def audit(
@@ -33,14 +33,14 @@ def audit(
     as the best, or taken for a finalist; whoever descends from it is flagged. A recipe file is audited and
     leaves no trace. Exit status: 1 if an audit fails.
     """
-    from evo_aar import tables
-    from evo_aar.audits import FAIL, Auditor, failures, quarantine, quarantined
-    from evo_aar.evaluation import read_recipe
-    from evo_aar.places import run_folder
-    from evo_aar.runs import opened, opened_for_writing
-    from evo_aar.sandbox import is_ours, level_for
-    from evo_aar.trials import Candidate, Trials, fresh_seeds, search_seeds
-    from evo_aar.worktable import evaluator_of
+    from evo_aar.machine.places import run_folder
+    from evo_aar.machine.sandbox import is_ours, level_for
+    from evo_aar.runs.evaluation import read_recipe
+    from evo_aar.runs.standing import opened, opened_for_writing
+    from evo_aar.runs.worktable import evaluator_of
+    from evo_aar.search.audits import FAIL, Auditor, failures, quarantine, quarantined
+    from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+    from evo_aar.views import tables
     from population.store import Store
     from recipes.source import source_hash
 

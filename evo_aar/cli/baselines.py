@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.options import Device, Json, Strong, Student, Testbed, Weak, Workers
-from evo_aar.places import default_workers
+from evo_aar.machine.places import default_workers
 
 
 def baselines(
@@ -27,8 +27,9 @@ def baselines(
     offer (zero-shot answers, where the strong model is an encoder) is named as failed; the exit status is 0
     all the same.
     """
-    from evo_aar import evaluation, tables
     from evo_aar.cli import trial_tables
+    from evo_aar.runs import evaluation
+    from evo_aar.views import tables
     from population.individual import Fitness
     from recipes.directions import baseline_sources
     from recipes.source import idea

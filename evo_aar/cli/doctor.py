@@ -21,8 +21,8 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from evo_aar import tables
-    from evo_aar.checks import all_checks
+    from evo_aar.machine.checks import all_checks
+    from evo_aar.views import tables
 
     checks = list(all_checks(runs))
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evo_aar.cli.options import CpuSeconds, Device, Json, Strong, Student, Testbed, Unsandboxed, Weak, Workers
-from evo_aar.places import default_workers
+from evo_aar.machine.places import default_workers
 
 
 def evaluate(
@@ -32,9 +32,10 @@ def evaluate(
     Exit status: 0 if every trial succeeded, 1 if one failed (a recipe that fails on a seed has no fitness), 2
     if the recipe file, an option or the testbed can't be used.
     """
-    from evo_aar import evaluation, tables
     from evo_aar.cli import trial_tables
-    from evo_aar.sandbox import is_ours, level_for
+    from evo_aar.machine.sandbox import is_ours, level_for
+    from evo_aar.runs import evaluation
+    from evo_aar.views import tables
 
     file = evaluation.read_recipe(recipe)
     level = level_for(written_here=is_ours(file.source), unsandboxed=unsandboxed)

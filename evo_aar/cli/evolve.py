@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from evo_aar.budgets import Budgets
 from evo_aar.cli.options import Device, Price, Prices, Run, Runs, Strong, Student, Unsandboxed, Weak
-from evo_aar.places import default_workers
-from evo_aar.settings import SearchSettings
+from evo_aar.machine.places import default_workers
+from evo_aar.runs.budgets import Budgets
+from evo_aar.search.settings import SearchSettings
 
 DEFAULTS = SearchSettings(testbed="mini/math")
 CORES = default_workers()
@@ -144,8 +144,8 @@ def evolve(
     """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla
     fine-tuning.
     """
-    from evo_aar.session import SearchSession
-    from evo_aar.tables import output
+    from evo_aar.runs.session import SearchSession
+    from evo_aar.views.tables import output
 
     settings = SearchSettings(
         testbed=testbed,
@@ -195,8 +195,8 @@ def _operators(
     price: list[str],
 ) -> dict:
     """The settings that say who makes children."""
-    from evo_aar.operators.agents.client import has_key, require_key
-    from evo_aar.operators.agents.prices import price_table
+    from evo_aar.agents.client import has_key, require_key
+    from evo_aar.agents.prices import price_table
 
     operator = operator or ("agents" if has_key() else "offline")
     if operator != "agents":
@@ -227,8 +227,8 @@ def resume(
     unsandboxed: Unsandboxed = False,
 ) -> None:
     """Continue a search from its store, wherever it was interrupted."""
-    from evo_aar.session import SearchSession
-    from evo_aar.tables import output
+    from evo_aar.runs.session import SearchSession
+    from evo_aar.views.tables import output
 
     budgets = Budgets(
         max_trials=max_trials,

@@ -30,11 +30,11 @@ def export(
     The students are trained again, with the search's seeds. On the kind of machine that the search ran on
     they are the same to the last bit; where they aren't, the card says so.
     """
-    from evo_aar import tables
     from evo_aar.errors import UsageError
     from evo_aar.export import bundle
-    from evo_aar.runs import opened
-    from evo_aar.sandbox import level_for
+    from evo_aar.machine.sandbox import level_for
+    from evo_aar.runs.standing import opened
+    from evo_aar.views import tables
 
     if best == (individual is not None):
         raise UsageError("export: give either --best or --individual ID.")

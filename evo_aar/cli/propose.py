@@ -32,10 +32,10 @@ def propose(
     runs: Runs = Path("runs"),
 ) -> None:
     """Print what an agent of an island would be sent, its tools, and an estimate of the price of a child."""
+    from evo_aar.agents import prices as table
     from evo_aar.errors import UsageError
-    from evo_aar.operators.agents import prices as table
-    from evo_aar.operators.agents.preview import VERBS, estimate, preview
-    from evo_aar.tables import output, plain
+    from evo_aar.runs.preview import VERBS, estimate, preview
+    from evo_aar.views.tables import output, plain
 
     if not dry_run:
         raise UsageError(

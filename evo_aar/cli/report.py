@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evo_aar.cli.options import Device, Run, Runs, Unsandboxed, Workers
-from evo_aar.places import default_workers
+from evo_aar.machine.places import default_workers
 
 if TYPE_CHECKING:
     from evo_aar.report import Figures
@@ -45,12 +45,12 @@ def report(
     and nothing is opened.
     """
     from evo_aar import report as reports
-    from evo_aar import tables
     from evo_aar.errors import UsageError
-    from evo_aar.places import run_folder
+    from evo_aar.machine.places import run_folder
     from evo_aar.report import running
-    from evo_aar.runs import opened, opened_for_writing
+    from evo_aar.runs.standing import opened, opened_for_writing
     from evo_aar.tracking.tracker import Tracker
+    from evo_aar.views import tables
 
     with opened(runs, run) as (store, settings):
         openings = store.openings.all()
@@ -88,7 +88,7 @@ def report(
 
 def _show(store: Store, folder: Path, found: list[Figures]) -> None:
     from evo_aar import report as reports
-    from evo_aar import tables
+    from evo_aar.views import tables
 
     for figures in found:
         reports.write(figures, reports.report_folder(folder, figures.opening.number))

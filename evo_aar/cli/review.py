@@ -13,7 +13,7 @@ from evo_aar.cli.options import Run, Runs
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evo_aar.settings import SearchSettings
+    from evo_aar.search.settings import SearchSettings
     from population.individual import Individual
     from population.store import Store
 
@@ -45,10 +45,10 @@ def review(
     What is stored stays: a later review of the same individual stands beside the earlier one. Reports and
     exports say who reviewed and when, or that nobody did.
     """
-    from evo_aar import tables
     from evo_aar.errors import UsageError
     from evo_aar.report.opening import finalists
-    from evo_aar.runs import opened_for_writing
+    from evo_aar.runs.standing import opened_for_writing
+    from evo_aar.views import tables
     from population.tables.integrity import REVIEW_VERDICTS, Review
 
     if verdict is not None and verdict not in REVIEW_VERDICTS:
@@ -70,9 +70,9 @@ def review(
 
 
 def _tell(console: Console, store: Store, settings: SearchSettings, one: Individual, place: str) -> None:
-    from evo_aar import tables
     from evo_aar.export.ancestry import ancestry
-    from evo_aar.trials import final_seeds, search_seeds
+    from evo_aar.search.trials import final_seeds, search_seeds
+    from evo_aar.views import tables
     from population.individual import Fitness
 
     testbed = store.facts["testbed_hash"]

@@ -14,7 +14,7 @@ import typer
 from evo_aar.cli.options import Json, Run, Runs
 
 if TYPE_CHECKING:
-    from evo_aar.settings import SearchSettings
+    from evo_aar.search.settings import SearchSettings
     from population.store import Store
 
 SPENT = {
@@ -29,7 +29,7 @@ SPENT = {
 
 def status(run: Run, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show a run: its state, islands, best recipe, what it has spent, and how to go on with it."""
-    from evo_aar.runs import opened
+    from evo_aar.runs.standing import opened
 
     with opened(runs, run) as (store, settings):
         facts = _facts(store, settings, run, runs)
@@ -43,8 +43,8 @@ def status(run: Run, runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List the runs of a folder with their state and best recipe."""
-    from evo_aar import tables
-    from evo_aar.runs import names
+    from evo_aar.runs.standing import names
+    from evo_aar.views import tables
 
     rows = [_row(runs, name) for name in names(runs)]
     if as_json:
@@ -80,7 +80,7 @@ def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def _row(runs: Path, name: str) -> dict:
     from evo_aar.errors import UsageError
-    from evo_aar.runs import opened
+    from evo_aar.runs.standing import opened
     from population.errors import PopulationError
 
     try:
@@ -94,9 +94,9 @@ def _row(runs: Path, name: str) -> dict:
 
 
 def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict:
-    from evo_aar.expenses import by
-    from evo_aar.runs import Standing, how_to_resume
-    from evo_aar.sandbox import described, level_of
+    from evo_aar.machine.sandbox import described, level_of
+    from evo_aar.runs.standing import Standing, how_to_resume
+    from evo_aar.views.expenses import by
 
     standing = Standing.of(store, settings)
     last = store.generations.last()
@@ -140,7 +140,7 @@ def _islands(store: Store) -> dict[str, dict]:
 
 
 def _show(facts: dict) -> None:
-    from evo_aar import tables
+    from evo_aar.views import tables
 
     console = tables.output()
     reached = (
@@ -211,8 +211,8 @@ def _show(facts: dict) -> None:
 
 
 def _show_finals(store: Store) -> None:
-    from evo_aar.progress import finals_table
-    from evo_aar.tables import output
+    from evo_aar.views.progress import finals_table
+    from evo_aar.views.tables import output
 
     output().print(finals_table(store, store.facts["testbed_hash"]))
 

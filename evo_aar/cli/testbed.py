@@ -23,8 +23,8 @@ Name = Annotated[
 @testbeds.command("list")
 def list_testbeds() -> None:
     """List the built-in testbeds and where those that are prepared lie."""
-    from evo_aar import tables
-    from evo_aar.testbeds import FILM, MINI, in_cache
+    from evo_aar.machine.testbeds import FILM, MINI, in_cache
+    from evo_aar.views import tables
 
     what = {
         "mini/chat": "generated: which of two replies is right",
@@ -57,7 +57,7 @@ def show(name: Name, strong: Strong = None, weak: Weak = None, as_json: Json = F
     """
     import json
 
-    from evo_aar import tables
+    from evo_aar.views import tables
 
     path = _ready(name, strong, weak)
     facts = _facts(path)
@@ -95,7 +95,7 @@ def fetch(
 ) -> None:
     """Download what a testbed is made from, prepare it, and compute its hidden states."""
     from evo_aar.errors import UsageError
-    from evo_aar.testbeds import FILM
+    from evo_aar.machine.testbeds import FILM
 
     if name not in ("film", FILM):
         raise UsageError(
@@ -114,8 +114,8 @@ def prepare(name: Name, strong: Strong = None, weak: Weak = None) -> None:
 
 
 def _ready(name: str, strong: str | None, weak: str | None) -> Path:
-    from evo_aar import tables
-    from evo_aar.testbeds import prepared, warnings
+    from evo_aar.machine.testbeds import prepared, warnings
+    from evo_aar.views import tables
 
     console = tables.notices()
     with tables.progress(console) as bar:
@@ -137,8 +137,8 @@ def _fill(path: Path) -> None:
     """Compute the hidden states that a search on this testbed reads, where the cache lacks them."""
     from evaluator.hidden_states import HiddenStates
     from evaluator.testbeds.prepared import Testbed
-    from evo_aar import tables
-    from evo_aar.places import cache_folder
+    from evo_aar.machine.places import cache_folder
+    from evo_aar.views import tables
 
     with tables.progress(tables.notices()) as bar:
         task = bar.add_task("hidden states", total=None)

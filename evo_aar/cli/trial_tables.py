@@ -9,8 +9,8 @@ from rich.table import Table
 
 from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator
-from evo_aar import tables
-from evo_aar.sandbox import described
+from evo_aar.machine.sandbox import described
+from evo_aar.views import tables
 from population.individual import Fitness, Trial
 from recipes.source import RecipeFile
 

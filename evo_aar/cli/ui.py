@@ -17,8 +17,8 @@ def ui(
     ] = 5000,
 ) -> None:
     """Look at the searches of a folder in MLflow: runs, charts, recipes, genealogies. Ctrl-C ends it."""
-    from evo_aar import tables
-    from evo_aar.tracking_server import TrackingServer
+    from evo_aar.tracking.server import TrackingServer
+    from evo_aar.views import tables
 
     console = tables.notices()
     with TrackingServer(runs, port) as server:

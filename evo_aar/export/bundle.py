@@ -28,17 +28,17 @@ from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator, Result
 from evaluator.sandbox.levels import Level
 from evaluator.trial import Trial as Request
-from evo_aar import tables
-from evo_aar.audits import Auditor, failures, quarantined
 from evo_aar.errors import UsageError
-from evo_aar.evaluation import Setup
 from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
 from evo_aar.export.card import card
-from evo_aar.finals import crowned
-from evo_aar.sandbox import described, level_of
-from evo_aar.session import PACKAGES
-from evo_aar.settings import SearchSettings
-from evo_aar.trials import Candidate, Trials, final_seeds, fresh_seeds, search_seeds
+from evo_aar.machine.sandbox import described, level_of
+from evo_aar.runs.evaluation import Setup
+from evo_aar.runs.session import PACKAGES
+from evo_aar.search.audits import Auditor, failures, quarantined
+from evo_aar.search.finals import crowned
+from evo_aar.search.settings import SearchSettings
+from evo_aar.search.trials import Candidate, Trials, final_seeds, fresh_seeds, search_seeds
+from evo_aar.views import tables
 from population.individual import Fitness, Individual, Trial
 from population.store import Store
 from population.tables.integrity import Audit

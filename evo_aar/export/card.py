@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Sequence
 
 from evo_aar.export.ancestry import Ancestor
-from evo_aar.tables import number, plus_minus
-from evo_aar.tracking.markdown import code, escaped
+from evo_aar.views.markdown import code, escaped
+from evo_aar.views.tables import number, plus_minus
 
 EXPLANATION = (
     "PGR, the performance gap recovered: (student - weak) / (ceiling - weak), in accuracy. 0 is no better"

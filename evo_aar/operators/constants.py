@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from evo_aar.operators.base import OperatorContext
 from evo_aar.operators.edits import assign
 from evo_aar.operators.genome import Genome, Inapplicable, Part
+from evo_aar.search.operator import OperatorContext
 from recipes.contract import LOSSES
 
 SHARE_LOW, SHARE_HIGH = 0.02, 0.98

@@ -13,12 +13,12 @@ import numpy as np
 
 from evo_aar.operators import losses
 from evo_aar.operators import pipeline as pipelines
-from evo_aar.operators.base import OperatorContext
 from evo_aar.operators.constants import assign_step, loci
 from evo_aar.operators.genome import ENTRY, Genome, Import, Inapplicable
 from evo_aar.operators.library import library
 from evo_aar.operators.pipeline import FIT, STAGE, Line
 from evo_aar.operators.transplant import transplant
+from evo_aar.search.operator import OperatorContext
 
 MOST_STAGES = 6
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 
-from evo_aar.operators.base import Failure, OperatorContext, OperatorError, Parent, Proposal
 from evo_aar.operators.constants import shrink_training
 from evo_aar.operators.crossover import cross_once
 from evo_aar.operators.docstring import base_idea, child_docstring
 from evo_aar.operators.genome import ENTRY, Genome, Inapplicable, read_genome
 from evo_aar.operators.mutations import Edit, drop_line, mutate_once
 from evo_aar.operators.pipeline import pipeline
+from evo_aar.search.operator import Failure, OperatorContext, OperatorError, Parent, Proposal
 from recipes.errors import RecipeError
 from recipes.source import parse, source_hash, validate
 

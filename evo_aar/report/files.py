@@ -10,8 +10,8 @@ from pathlib import Path
 
 from evo_aar.lineage.ticks import ticks
 from evo_aar.report.measures import Estimate, Figures, Line
-from evo_aar.tables import NOTHING, number, plus_minus
-from evo_aar.tracking.markdown import code, escaped
+from evo_aar.views.markdown import code, escaped
+from evo_aar.views.tables import NOTHING, number, plus_minus
 
 WIDTH, ROW, LEFT, RIGHT, TOP = 860, 34, 270, 120, 56
 EXPLORATORY = (

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from evo_aar.audits import quarantined
 from evo_aar.errors import UsageError
-from evo_aar.finals import crowned
-from evo_aar.trials import sealed_seeds
+from evo_aar.search.audits import quarantined
+from evo_aar.search.finals import crowned
+from evo_aar.search.trials import sealed_seeds
 from population.individual import FAILED, OK, Individual
 from population.store import Store
 from population.tables.integrity import Opening, SealedScore

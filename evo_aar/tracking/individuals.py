@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evo_aar.tracking.markdown import bullet, code, escaped, measured, table
+from evo_aar.search.scores import Scores, step
 from evo_aar.tracking.record import FAILED, FINISHED, NOTE_LENGTH, Link, Point, RunRecord, island_key, points
-from evo_aar.tracking.scores import Scores, step
 from evo_aar.tracking.traces import traces_of
+from evo_aar.views.markdown import bullet, code, escaped, measured, table
 from population.individual import Individual
 from population.tables.generations import Fate
 from population.tables.integrity import Audit, Review

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evo_aar.tracking.individuals import Life
-from evo_aar.tracking.markdown import bullet, escaped, measured, table
 from evo_aar.tracking.record import (
     FINISHED,
     NOTE_LENGTH,
@@ -18,6 +17,7 @@ from evo_aar.tracking.record import (
     named,
     points,
 )
+from evo_aar.views.markdown import bullet, escaped, measured, table
 from population.behaviour import behaviour, distance
 from population.individual import Fitness
 from population.island import Generation

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from evo_aar.lineage import lineage_page, pgr_chart
-from evo_aar.places import tracking_uri
-from evo_aar.sandbox import described, level_of
+from evo_aar.machine.places import tracking_uri
+from evo_aar.machine.sandbox import described, level_of
 from evo_aar.tracking.individuals import individual_record
 from evo_aar.tracking.islands import island_name, island_record, search_record
 from evo_aar.tracking.record import KILLED, SEARCH, island_key

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-from evo_aar.expenses import by
-from evo_aar.finals import finalists
-from evo_aar.forum_files import finding_text
 from evo_aar.lineage import Genealogy, Node
+from evo_aar.search.finals import finalists
+from evo_aar.search.scores import Scores, scores_of
 from evo_aar.tracking.individuals import Life, sort_fates
 from evo_aar.tracking.islands import island_points, search_points, varied
 from evo_aar.tracking.record import Point, Trace
-from evo_aar.tracking.scores import Scores, scores_of
 from evo_aar.tracking.traces import traces_of
+from evo_aar.views.expenses import by
+from evo_aar.views.forum_files import finding_text
 from population.individual import Fitness, individual_id
 from population.island import Generation
 from population.store import Store

@@ -1,0 +1,1 @@
+"""What the machine offers: folders, processors, the sandbox, prepared testbeds."""

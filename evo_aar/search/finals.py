@@ -1,0 +1,163 @@
+"""The end of a search: vanilla, the best seed recipe and the best evolved child, side by side on seeds that
+nothing was selected on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evo_aar.search.audits import Auditor, failures, quarantine, quarantined
+from evo_aar.search.selection import Contender, best, contender, pooled_deviation
+from evo_aar.search.settings import SearchSettings
+from evo_aar.search.trials import Candidate, Trials, final_seeds, fresh_seeds
+from population.individual import Fitness, Individual, Trial, paired_difference
+from population.store import Store
+from population.tables.generations import Fate
+from recipes.directions import baseline_sources
+from recipes.source import idea, source_hash
+
+SHORTLIST = 5
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A row of the final table. `individual` is None for vanilla; `fitness` is over the final seeds alone."""
+
+    role: str
+    individual: str | None
+    idea: str
+    source_hash: str
+    fitness: Fitness | None
+    trials: tuple[Trial, ...]
+
+
+def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor | None = None) -> None:
+    """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better
+    of seed and child.
+
+    Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes
+    its place. Where nobody on the shortlist is sound, those after them make another one.
+    """
+    fresh, final = (
+        fresh_seeds(settings.seed, settings.seeds),
+        final_seeds(settings.seed, settings.final_seeds),
+    )
+    generation = store.generations.last().number
+    ranked: dict[str, list[Contender]] = {}
+    while not any(ranked.values()):
+        ranked = _shortlists(store, settings, trials, fresh)
+        if auditor is None or not any(ranked.values()):
+            break
+        _set_unsound_apart(store, ranked, auditor, generation)
+    chosen = {role: ones[:1] for role, ones in ranked.items()}
+    vanilla = baseline_sources()["vanilla"]
+    entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
+    entries += [
+        Candidate(one.individual.source, one.individual.source_hash, operator="finals")
+        for ones in chosen.values()
+        for one in ones
+    ]
+    trials.ensure(entries, final)
+    top = best([one for ones in chosen.values() for one in ones], 1)
+    if top:
+        individual = top[0].individual
+        store.generations.add_fate(
+            Fate(
+                individual.id,
+                generation,
+                individual.island,
+                "crowned",
+                f"best bound of PGR over {top[0].estimate.trials} trials",
+            )
+        )
+        for role, ones in chosen.items():
+            for one in ones:
+                if one.id != individual.id:
+                    store.generations.add_fate(
+                        Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
+                    )
+
+
+def _shortlists(
+    store: Store, settings: SearchSettings, trials: Trials, fresh: list[int]
+) -> dict[str, list[Contender]]:
+    """The best few seed recipes and children that are not quarantined, best first after trials on fresh
+    seeds.
+    """
+    everyone, barred = store.individuals.all(), quarantined(store)
+    ranked = {}
+    for role, group in (
+        ("seed", [one for one in everyone if not one.parents]),
+        ("child", [one for one in everyone if one.parents]),
+    ):
+        sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
+        shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
+        trials.ensure(
+            [
+                Candidate(one.individual.source, one.individual.source_hash, operator="finals")
+                for one in shortlist
+            ],
+            fresh,
+        )
+        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
+    return ranked
+
+
+def _set_unsound_apart(
+    store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int
+) -> None:
+    """Audit the best until one is sound; whoever fails before it leaves `ranked`, quarantined."""
+    while True:
+        top = best([ones[0] for ones in ranked.values() if ones], 1)
+        if not top:
+            return
+        one = top[0].individual
+        reason = failures(auditor.audit(Candidate(one.source, one.source_hash, one.island, one.generation)))
+        if not reason:
+            return
+        quarantine(store, one.id, generation, reason)
+        for role, ones in ranked.items():
+            ranked[role] = [other for other in ones if other.individual.source_hash != one.source_hash]
+
+
+def crowned(store: Store) -> Individual | None:
+    """The search's best individual, or None before its end."""
+    fates = store.generations.fates(kind="crowned")
+    return store.individuals.get(fates[-1].individual) if fates else None
+
+
+def finalists(store: Store, testbed: str) -> list[Finalist]:
+    """Vanilla, best seed recipe, best evolved child, as far as they have been tried on the final seeds."""
+    settings = SearchSettings.from_json(store.settings)
+    final = set(final_seeds(settings.seed, settings.final_seeds))
+    vanilla = baseline_sources()["vanilla"]
+    rows = [("vanilla", None, idea(vanilla), source_hash(vanilla))]
+    for one in store.individuals.all():
+        rows.append(
+            ("best evolved child" if one.parents else "best seed recipe", one.id, one.idea, one.source_hash)
+        )
+    found, seen = [], set()
+    for role, identity, words, digest in rows:
+        tried = tuple(trial for trial in store.trials.of(digest, testbed, 1.0) if trial.seed in final)
+        if len(tried) == len(final) and digest not in seen:
+            seen.add(digest)
+            found.append(Finalist(role, identity, words, digest, Fitness.of(tried), tried))
+    return found
+
+
+def lead(ahead: Finalist, behind: Finalist) -> str:
+    """How far one finalist is ahead of another, paired by seed, in words."""
+    difference = paired_difference(ahead.trials, behind.trials)
+    if difference.standard_error is None:
+        return "not comparable"
+    return f"{difference.mean:+.3f} ± {difference.standard_error:.3f} over {difference.pairs} paired seeds"
+
+
+def _ranked(individuals: list[Individual], trials: Trials, seeds: int) -> list[Contender]:
+    groups = {one.id: trials.of(one.source_hash) for one in individuals}
+    deviation = pooled_deviation(groups.values())
+    unique = {
+        one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)
+    }.values()
+    made = [contender(one, groups[one.id], deviation, seeds) for one in unique]
+    return best([one for one in made if one is not None], len(made))

@@ -1,0 +1,1 @@
+"""Figures, tables and texts as people see them, on a terminal or in Markdown."""
