@@ -3,17 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
+from repository import HELPERS, ROOT
 
-import population
 from population.individual import Individual, Trial
 from population.island import Generation, Island, island_stream, stream_state
 from population.store import Store
 from population.tables.replies import Turn
 
-ROOT = Path(population.__file__).parents[1]
 TURN = Turn("g001-i0-c00", "mutation", 0, 0)
 
 
@@ -38,7 +36,7 @@ def a_pool(rows=8, seed=0):
 
 def python(program, *arguments, **options):
     """`program` in a Python of its own that finds the packages."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import HELPERS, ROOT
 from small_testbeds import small_testbed
 
 from evaluator.sandbox import bubblewrap, probe
@@ -19,7 +20,6 @@ from evo_aar.machine.sandbox import described, is_ours, level_for
 from recipes import seccomp
 from recipes.fork_server import wipe
 
-ROOT = Path(__file__).parent.parent
 FOREIGN = (
     '"""Mine."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
     " epochs=0.21)\n"
@@ -31,7 +31,7 @@ def python(program: str, *, missing: tuple[str, ...] = (), **options) -> subproc
     start = f"from refusals import without; without(*{missing!r})\n" if missing else ""
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}",
         **options.pop("env", {}),
     }
     return subprocess.run(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from repository import HELPERS
 from store_examples import ROOT, a_pool, a_trial, python
 
 from population.errors import StoreError, StoreInUse
@@ -228,7 +229,7 @@ def in_own_mounts(script, *arguments):
     probe = [*unshare, "mount", "-t", "tmpfs", "none", "/tmp"]
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("no right to mount anything here (mount namespaces are refused)")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
     command = [*unshare, "sh", "-ec", script, "sh", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -6,8 +6,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 ROOMS = {
     "recipes": {"recipes"},
     "population": {"population"},

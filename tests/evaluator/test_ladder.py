@@ -4,10 +4,10 @@ labels from.
 
 import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import ROOT
 
 from evaluator.ladder import Ladder, critical
 
@@ -15,9 +15,7 @@ ROWS, QUESTIONS = 2_000, 5_000
 CHANCE = 0.5 + 3 * 0.5 / math.sqrt(ROWS)
 """Three standard deviations above what one blind guess of every label gets right."""
 
-spec = importlib.util.spec_from_file_location(
-    "adversary", Path(__file__).parent.parent / "benchmarks" / "adversary.py"
-)
+spec = importlib.util.spec_from_file_location("adversary", ROOT / "benchmarks" / "adversary.py")
 adversary = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(adversary)
 

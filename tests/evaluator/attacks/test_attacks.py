@@ -14,9 +14,10 @@ import pytest
 from attack_world import ATTACKS
 from filelock import FileLock
 from other_user import UNAVAILABLE
+from repository import HELPERS, ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+
 NAMES = [attack.name for attack in ATTACKS]
 REACHING = [attack.name for attack in ATTACKS if attack.reaches]
 RUNS = {"A as root": "A", "B as root": "B", "A as a user": "A", "B as a user": "B"}
@@ -46,7 +47,7 @@ def _run(level: str, as_user: bool, reaching: bool) -> dict:
     folder.chmod(0o777)
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HELPERS, HERE))),
         "OMP_NUM_THREADS": "1",
         "EVO_AAR_DECOY": "DECOY-of-the-environment",
         "HOME": str(folder),

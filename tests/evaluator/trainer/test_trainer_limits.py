@@ -111,7 +111,7 @@ def test_the_budget_is_the_smallest_that_is_as_good_as_any():
 
 STARVED = """
 import resource, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/helpers")
 from pathlib import Path
 import torch
 from trainings import run, training
