@@ -11,7 +11,8 @@ from pathlib import Path
 
 from evo_aar.runs.evaluation import Setup
 from evo_aar.search.audits import Auditor
-from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.search.seeds import fresh_seeds, search_seeds
+from evo_aar.search.trials import Candidate, TrialRunner
 from evo_aar.views import tables
 from population.store import Store
 from recipes.directions import baseline_sources, directions
@@ -35,7 +36,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Store.create(Path(folder) / "audits.sqlite", {}) as store,
     ):
-        trials = Trials(store, evaluator)
+        trials = TrialRunner(store, evaluator)
         auditor = Auditor(
             store,
             trials,

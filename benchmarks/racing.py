@@ -24,8 +24,8 @@ import numpy as np
 
 from evo_aar.search.finals import crowned, finalists
 from evo_aar.search.racing import Race, rungs
+from evo_aar.search.seeds import search_seeds
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import search_seeds
 from population.individual import Trial, paired_difference
 from population.store import Store
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from population.behaviour import distance
+from population.behaviour import NEAR_DUPLICATE, distance
 from population.errors import PopulationError
 from population.individual import Fitness, Individual
 
@@ -19,7 +19,7 @@ class Candidate:
     """
 
     individual: Individual
-    fitness: Fitness
+    estimate: Fitness
     behaviour: np.ndarray
 
 
@@ -30,7 +30,7 @@ class Archive:
     """
 
     size: int
-    threshold: float = 0.02
+    threshold: float = NEAR_DUPLICATE
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 <= self.threshold <= 1:
@@ -49,7 +49,7 @@ class Archive:
         have corrected is corrected here too.
         """
         chosen: list[Candidate] = []
-        for candidate in sorted(candidates, key=lambda each: (-each.fitness.mean, each.individual.rank)):
+        for candidate in sorted(candidates, key=lambda each: (-each.estimate.mean, each.individual.rank)):
             if len(chosen) == self.size:
                 break
             if all(distance(candidate.behaviour, better.behaviour) >= self.threshold for better in chosen):

@@ -15,6 +15,9 @@ import numpy as np
 from population.errors import PopulationError
 from population.individual import Individual, Trial
 
+NEAR_DUPLICATE = 0.02
+"""The distance below which two recipes count as one behaviour."""
+
 
 def behaviour(trials: Iterable[Trial]) -> np.ndarray | None:
     """Mean pool predictions over one recipe's successful trials, [n] float64; None where no trial has any.

@@ -1,4 +1,4 @@
-"""Migration on a ring: the elites of each island settle on the next one and stay at home as well.
+"""Migration: the elites of an island settle on the islands that a route leads to, and stay at home as well.
 
 An individual that lives on two islands is one individual with one id: nothing is copied, and a child of it
 has one parent.
@@ -6,8 +6,11 @@ has one parent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+Route = tuple[int, int]
+"""From the island of origin to the target."""
 
 
 class Migration(NamedTuple):
@@ -19,23 +22,30 @@ class Migration(NamedTuple):
     target: int
 
 
-def ring_migration(
-    generation: int, populations: Mapping[int, Sequence[str]], elites: Mapping[int, Sequence[str]]
+def ring(islands: Iterable[int]) -> list[Route]:
+    """Each island's route to the next one, in the order of numbers, the last one's to the first.
+
+    A single island has none.
+    """
+    numbers = sorted(islands)
+    return list(zip(numbers, numbers[1:] + numbers[:1], strict=True)) if len(numbers) > 1 else []
+
+
+def migrate(
+    generation: int,
+    populations: Mapping[int, Sequence[str]],
+    elites: Mapping[int, Sequence[str]],
+    routes: Iterable[Route],
 ) -> tuple[list[Migration], dict[int, tuple[str, ...]]]:
-    """Send each island's `elites` to the next island of the ring (in the order of numbers, the last one's to
-    the first).
+    """Send each island's `elites` along `routes`.
 
     All leave at once: an arrival does not travel on in the same generation. Who lives on the target already
-    does not move. Returns the moves, in the order of origin and elite, and the populations with the newcomers
-    last: who makes room is selection's choice, not migration's. A single island sends nobody.
+    does not move. Returns the moves, in the order of routes and elites, and the populations with the
+    newcomers last: who makes room is selection's choice, not migration's.
     """
-    numbers = sorted(populations)
-    settled = {number: tuple(populations[number]) for number in numbers}
+    settled = {number: tuple(populations[number]) for number in sorted(populations)}
     moves: list[Migration] = []
-    if len(numbers) < 2:
-        return moves, settled
-    for position, origin in enumerate(numbers):
-        target = numbers[(position + 1) % len(numbers)]
+    for origin, target in routes:
         for individual in elites.get(origin, ()):
             if individual not in settled[target]:
                 settled[target] = (*settled[target], individual)

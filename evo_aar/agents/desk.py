@@ -76,7 +76,7 @@ class Desk:
         return {
             "draft": self._draft,
             "tries": self._tries["left"],
-            "tried": self._library.view.log(),
+            "tried": [one.to_json() for one in self._library.view.log()],
             "posted": self._posted,
             "submitted": self.submitted,
         }

@@ -13,7 +13,8 @@ from evaluator.evaluator import Evaluator
 from evaluator.trial import EXPLORE, SMOKE, Outcome
 from evaluator.trial import Trial as Request
 from evo_aar.search.operator import OperatorContext
-from evo_aar.search.trials import TRY_FIDELITY, Candidate, Trials, try_seed
+from evo_aar.search.seeds import try_seed
+from evo_aar.search.trials import TRY_FIDELITY, Candidate, TrialRunner
 from population.individual import Trial
 from population.store import Store
 
@@ -30,7 +31,7 @@ async def recipe(task):
 class Laboratory:
     """Runs on the search's own evaluator, in the sandbox of recipes. `seed`: the search's."""
 
-    def __init__(self, evaluator: Evaluator, store: Store, trials: Trials, seed: int) -> None:
+    def __init__(self, evaluator: Evaluator, store: Store, trials: TrialRunner, seed: int) -> None:
         self._evaluator = evaluator
         self._store = store
         self._trials = trials

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from evo_aar.search.feedback import Shown, View
 from evo_aar.search.operator import OperatorContext
+from evo_aar.search.record import BirthRecord, Try
 from evo_aar.search.trials import TRY_FIDELITY
 from population.behaviour import behaviour, distance
 from population.forum import Finding
@@ -60,7 +61,7 @@ class Library:
         """A recipe's standing, in a few words."""
         shown = self.view.of(one.source_hash)
         parents = f", from {' and '.join(one.parents)}" if one.parents else ""
-        changes = "; ".join(map(str, one.detail.get("changes", ())))
+        changes = "; ".join(BirthRecord.of(one).story.changes)
         lines = [f"{one.id}, by {one.operator}{parents}", f"Idea: {one.idea}"]
         lines += [f"Changes: {changes}"] if changes else []
         lines.append(f"Told of it when it was tried: {shown.text}" if shown else "Never graded.")
@@ -121,14 +122,14 @@ class Library:
 
     def tried(self, trial: Trial) -> Shown | None:
         """What may be told of a trial of this agent's own."""
-        return self.view.tried(trial.source_hash, (trial.seed,), trial.fidelity)
+        return self.view.tried(Try(trial.source_hash, (trial.seed,), trial.fidelity))
 
     def replay(self, tried: list[dict]) -> None:
         """Ask again what was asked in turns that were replayed, so that the view comes to stand where it
         stood.
         """
         for one in tried[len(self.view.log()) :]:
-            self.view.tried(one["source_hash"], tuple(one["seeds"]), one["fidelity"])
+            self.view.tried(Try.from_json(one))
 
     def nearest(self, trial: Trial) -> str:
         """How far a try's behaviour is from that of the archive and the parents."""

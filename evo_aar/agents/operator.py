@@ -153,18 +153,22 @@ class AgentOperator:
                 f"{context.place}: {error}", error.usd, tries=prepared.library.view.log()
             ) from None
         handed = prepared.desk.submitted
-        detail = {
-            "verb": verb,
-            "kinds": [verb],
-            "changes": handed["changes"],
-            "reasons": handed["reasons"],
-            "parents": [parent.individual_id for parent in parents],
-            "model": ending.model,
-            "prompt": prompts.version(),
-            "turns": ending.turns,
-            "tries": prepared.library.view.log(),
-        }
-        return Proposal(handed["source"], self.name, detail, ending.usd)
+        return Proposal(
+            handed["source"],
+            self.name,
+            verb,
+            parents=tuple(parent.individual_id for parent in parents),
+            kinds=(verb,),
+            changes=tuple(handed["changes"]),
+            notes={
+                "reasons": handed["reasons"],
+                "model": ending.model,
+                "prompt": prompts.version(),
+                "turns": ending.turns,
+            },
+            tries=prepared.library.view.log(),
+            usd=ending.usd,
+        )
 
     def _island(self, context: OperatorContext, library: Library) -> str:
         archive = [self._shown(one, library) for one in context.archive]

@@ -39,7 +39,8 @@ def audit(
     from evo_aar.runs.standing import opened, opened_for_writing
     from evo_aar.runs.worktable import evaluator_of
     from evo_aar.search.audits import FAIL, Auditor, failures, quarantine, quarantined
-    from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+    from evo_aar.search.seeds import fresh_seeds, search_seeds
+    from evo_aar.search.trials import Candidate, TrialRunner
     from evo_aar.views import tables
     from population.store import Store
     from recipes.source import source_hash
@@ -73,7 +74,7 @@ def audit(
         )
         auditor = Auditor(
             record,
-            Trials(record, evaluator),
+            TrialRunner(record, evaluator),
             chosen_on=search_seeds(settings.seed, settings.seeds),
             seeds=fresh_seeds(settings.seed, seeds),
             say=lambda words: bar.update(task, description=words),

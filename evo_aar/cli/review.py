@@ -71,7 +71,7 @@ def review(
 
 def _tell(console: Console, store: Store, settings: SearchSettings, one: Individual, place: str) -> None:
     from evo_aar.export.ancestry import ancestry
-    from evo_aar.search.trials import final_seeds, search_seeds
+    from evo_aar.search.seeds import final_seeds, search_seeds
     from evo_aar.views import tables
     from population.individual import Fitness
 

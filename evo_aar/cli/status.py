@@ -96,15 +96,17 @@ def _row(runs: Path, name: str) -> dict:
 def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict:
     from evo_aar.machine.sandbox import described, level_of
     from evo_aar.runs.standing import Standing, how_to_resume
+    from evo_aar.search.record import GenerationFigures, GenerationRecord
     from evo_aar.views.expenses import by
 
     standing = Standing.of(store, settings)
     last = store.generations.last()
+    figures = GenerationRecord.of(last).figures if last else GenerationFigures()
     best = None
-    if last is not None and last.summary["best"] is not None:
-        individual = store.individuals.get(last.summary["best"])
+    if figures.best is not None:
+        individual = store.individuals.get(figures.best)
         best = {"individual": individual.id, "idea": individual.idea, "operator": individual.operator}
-        best |= {"pgr": last.summary["best_pgr"], "standard_error": last.summary["best_se"]}
+        best |= {"pgr": figures.best_pgr, "standard_error": figures.best_se}
     return {
         "run": run,
         "state": standing.state,
@@ -131,11 +133,16 @@ def _islands(store: Store) -> dict[str, dict]:
     """The islands as the last generation left them; born, failed, duplicates and unborn over
     all generations.
     """
-    summaries = [generation.summary["islands"] for generation in store.generations.all()]
+    from dataclasses import asdict
+
+    from evo_aar.search.record import GenerationRecord
+
+    records = [GenerationRecord.of(generation) for generation in store.generations.all()]
     sums = ("born", "failed", "duplicates", "unborn")
     return {
-        island: facts | {name: sum(summary[island][name] for summary in summaries) for name in sums}
-        for island, facts in (summaries[-1].items() if summaries else ())
+        str(island): {"best": records[-1].state.best[island], **asdict(own)}
+        | {name: sum(getattr(one.figures.islands[island], name) for one in records) for name in sums}
+        for island, own in (records[-1].figures.islands.items() if records else ())
     }
 
 

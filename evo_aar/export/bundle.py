@@ -36,8 +36,10 @@ from evo_aar.runs.evaluation import Setup
 from evo_aar.runs.session import PACKAGES
 from evo_aar.search.audits import Auditor, failures, quarantined
 from evo_aar.search.finals import crowned
+from evo_aar.search.record import GenerationRecord, direction_of
+from evo_aar.search.seeds import final_seeds, fresh_seeds, search_seeds
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import Candidate, Trials, final_seeds, fresh_seeds, search_seeds
+from evo_aar.search.trials import Candidate, TrialRunner
 from evo_aar.views import tables
 from population.individual import Fitness, Individual, Trial
 from population.store import Store
@@ -57,12 +59,13 @@ def best(store: Store) -> Individual:
     individual = crowned(store)
     if individual is None:
         last = store.generations.last()
-        if last is None or last.summary["best"] is None:
+        found = GenerationRecord.of(last).figures.best if last else None
+        if found is None:
             raise UsageError(
                 f"{store.path.parent.name} has no recipe with a fitness yet. Resume the search, or name an"
                 " --individual."
             )
-        individual = store.individuals.get(last.summary["best"])
+        individual = store.individuals.get(found)
     barred = quarantined(store)
     reason = barred.get(individual.id) or barred.get(individual.source_hash)
     if reason:
@@ -169,7 +172,7 @@ def _audited(
         with Store.create(Path(folder) / "search.sqlite", store.settings, store.facts) as scratch:
             auditor = Auditor(
                 scratch,
-                Trials(scratch, evaluator),
+                TrialRunner(scratch, evaluator),
                 chosen_on=search_seeds(settings.seed, settings.seeds),
                 seeds=fresh_seeds(settings.seed, settings.audit_seeds),
                 say=lambda words: bar.update(task, description=words),
@@ -225,7 +228,7 @@ def _metrics(
         "individual": individual.id,
         "run": store.path.parent.name,
         "idea": individual.idea,
-        "direction": individual.detail.get("direction"),
+        "direction": direction_of(individual) or None,
         "operator": individual.operator,
         "source_hash": individual.source_hash,
         "testbed": testbed.name,

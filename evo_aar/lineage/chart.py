@@ -9,6 +9,7 @@ from html import escape
 from evo_aar.lineage.colours import island_colour
 from evo_aar.lineage.genealogy import Genealogy
 from evo_aar.lineage.ticks import ticks
+from evo_aar.search.record import GenerationRecord
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 780, 420, 56, 230, 34, 44
 _GAP = 16.0
@@ -17,9 +18,9 @@ Series = list[tuple[int, float]]
 
 def pgr_chart(genealogy: Genealogy) -> str:
     """The best PGR of each island by generation, and the search's best with its standard error."""
-    islands = {island: _series(genealogy, str(island)) for island in genealogy.islands}
-    best = [(g.number, g.summary.get("best_pgr"), g.summary.get("best_se")) for g in genealogy.generations]
-    best = [(number, value, error or 0.0) for number, value, error in best if _known(value)]
+    islands = {island: _series(genealogy, island) for island in genealogy.islands}
+    figures = [(g.number, GenerationRecord.of(g).figures) for g in genealogy.generations]
+    best = [(number, one.best_pgr, one.best_se or 0.0) for number, one in figures if one.best_pgr is not None]
     values = [value for series in islands.values() for _, value in series]
     values += [value + sign * error for _, value, error in best for sign in (-1, 1)]
     marks = ticks(min(values, default=0.0), max(values, default=1.0))
@@ -57,16 +58,9 @@ def pgr_chart(genealogy: Genealogy) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _series(genealogy: Genealogy, island: str) -> Series:
-    found = [
-        (g.number, g.summary.get("islands", {}).get(island, {}).get("best_pgr"))
-        for g in genealogy.generations
-    ]
-    return [(number, value) for number, value in found if _known(value)]
-
-
-def _known(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _series(genealogy: Genealogy, island: int) -> Series:
+    records = [(g.number, GenerationRecord.of(g).figures.islands.get(island)) for g in genealogy.generations]
+    return [(number, one.best_pgr) for number, one in records if one and one.best_pgr is not None]
 
 
 def _axes(marks: Sequence[float], last: int, at) -> Iterator[str]:

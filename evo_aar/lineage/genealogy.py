@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evo_aar.search.record import GenerationRecord
 from population.individual import Individual
 from population.island import Generation
 from population.migration import Migration
@@ -39,5 +40,5 @@ class Genealogy:
         return [island.number for island in self.generations[-1].islands]
 
     def direction(self, island: int) -> str:
-        facts = self.generations[-1].summary.get("islands", {}).get(str(island), {})
-        return str(facts.get("direction", "")).replace("_", " ")
+        figures = GenerationRecord.of(self.generations[-1]).figures.islands.get(island)
+        return figures.direction.replace("_", " ") if figures else ""

@@ -143,16 +143,18 @@ class OfflineOperator:
             if digest in known:
                 reason = "the child was born before"
                 continue
-            detail = {
-                "verb": verb,
-                "kinds": [edit.kind for edit in done],
-                "changes": words,
-                "parents": [parent.individual_id for parent in parents],
-                "attempt": attempt,
-            }
+            notes = {"attempt": attempt}
             if verb == "crossover":
-                detail["other_idea"] = base_idea(read_genome(parents[1].source).docstring)
-            return Proposal(source, self.name, detail)
+                notes["other_idea"] = base_idea(read_genome(parents[1].source).docstring)
+            return Proposal(
+                source,
+                self.name,
+                verb,
+                parents=tuple(parent.individual_id for parent in parents),
+                kinds=tuple(edit.kind for edit in done),
+                changes=tuple(words),
+                notes=notes,
+            )
         raise OperatorError(
             f"{context.place}: no new child by {verb} in {self.attempts} attempts; the last one: {reason}"
         )

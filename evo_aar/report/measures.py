@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from evo_aar.report.opening import CEILING, WEAK, is_complete
 from evo_aar.search.audits import quarantined
+from evo_aar.search.seeds import final_seeds
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import final_seeds
 from population.individual import OK, Fitness
 from population.store import Store
 from population.tables.integrity import Audit, Opening, Review

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from evo_aar.errors import UsageError
 from evo_aar.search.audits import quarantined
 from evo_aar.search.finals import crowned
-from evo_aar.search.trials import sealed_seeds
+from evo_aar.search.record import GenerationRecord
+from evo_aar.search.seeds import sealed_seeds
 from population.individual import FAILED, OK, Individual
 from population.store import Store
 from population.tables.integrity import Opening, SealedScore
@@ -65,12 +66,14 @@ def finalists(store: Store) -> list[Individual]:
             f"{store.path.parent.name} has crowned nobody yet. Resume it to its end, or name finalists with"
             " --individual."
         )
-    barred, last = quarantined(store), store.generations.last()
+    barred = quarantined(store)
+    last = store.generations.get(len(store.generations) - 1)
+    newest = GenerationRecord.of(last).figures.best
     elites = [fate for fate in store.generations.fates(kind="elite") if fate.reason.endswith("of the search")]
     ids = [
         best.id,
         *(fate.individual for fate in elites),
-        *([last.summary["best"]] if last.summary.get("best") else []),
+        *([newest] if newest else []),
     ]
     found = {
         one.source_hash: one

@@ -18,7 +18,8 @@ from evo_aar.agents.prices import Price, Usage
 from evo_aar.search.operator import OperatorContext, Parent
 from evo_aar.runs.standing import opened
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import search_seeds
+from evo_aar.search.record import BirthRecord, BirthStory, GenerationRecord, direction_of
+from evo_aar.search.seeds import search_seeds
 from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
@@ -60,13 +61,14 @@ def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> 
             raise UsageError(
                 f"nobody lives on island {island}: only a draft can be made there. Use --verb draft."
             )
+        baselines = GenerationRecord.of(last).figures.baselines
         feedback = Feedback(
             store,
             store.facts.get("testbed_hash", ""),
             seeds=search_seeds(settings.seed, settings.seeds),
             islands=settings.islands,
-            weak=last.summary.get("baselines", {}).get("weak", 0.0),
-            ceiling=last.summary.get("baselines", {}).get("ceiling", 1.0),
+            weak=baselines.get("weak", 0.0),
+            ceiling=baselines.get("ceiling", 1.0),
         )
         operator = AgentOperator(
             store,
@@ -126,7 +128,7 @@ def estimate(opening: Opening, price: Price) -> list[str]:
 
 def _parent(store: Store, identity: str) -> Parent:
     one = store.individuals.get(identity)
-    return Parent(one.id, one.source, one.detail.get("direction"))
+    return Parent(one.id, one.source, direction_of(one))
 
 
 @contextmanager
@@ -151,7 +153,7 @@ def _store(runs: Path, run: str | None, island: int) -> Iterator[tuple[Store, Se
                 source_hash=source_hash(direction.seed),
                 operator="seed",
                 idea=idea(direction.seed),
-                detail={"direction": direction.name},
+                detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
             )
             store.individuals.add(seed)
             seeds.append(Island(number, (seed.id,), (seed.id,)))

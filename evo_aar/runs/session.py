@@ -31,12 +31,14 @@ from evo_aar.search.operator import Operator
 from evo_aar.machine.places import cache_folder, run_folder, store_path
 from evo_aar.views.progress import SearchProgress, finals_table, islands_table
 from evo_aar.machine.sandbox import described, level_for
+from evo_aar.search.planning import Surroundings
 from evo_aar.search.search import Search
 from evo_aar.search.settings import SearchSettings
 from evo_aar.views.tables import audits_table, plain
 from evo_aar.machine.testbeds import prepared
 from evo_aar.tracking.tracker import Tracker
-from evo_aar.search.trials import Trials, fresh_seeds, search_seeds
+from evo_aar.search.seeds import fresh_seeds, search_seeds
+from evo_aar.search.trials import TrialRunner
 from population.store import Store
 
 PATIENCE_SECONDS = 900.0
@@ -191,7 +193,7 @@ class SearchSession:
 
     def _search(
         self, progress: SearchProgress, budgets: Budgets, concurrency: int, patience: float
-    ) -> tuple[Search, Trials]:
+    ) -> tuple[Search, TrialRunner]:
         settings = self._settings
         path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
         evaluator = self._evaluator(path)
@@ -210,9 +212,9 @@ class SearchSession:
             f" {base.majority:.3f} (fitness split, {len(base.ceiling)} seeds)",
             highlight=False,
         )
-        trials = Trials(self._store, evaluator, progress.trial)
+        trials = TrialRunner(self._store, evaluator, progress.trial)
         also = {
-            name: Trials(self._store, self._evaluator(prepared(name)), progress.trial)
+            name: TrialRunner(self._store, self._evaluator(prepared(name)), progress.trial)
             for name in settings.also
         }
         self._tracker = Tracker(
@@ -221,7 +223,7 @@ class SearchSession:
             self._folder.name,
             warn=lambda line: self._console.print(plain(line)),
         )
-        facts = {"layers": evaluator.layers, "has_prior": evaluator.has_prior}
+        surroundings = Surroundings(evaluator.layers, evaluator.has_prior)
         accuracies = {"weak": base.weak_accuracy, "ceiling": base.ceiling_accuracy, "majority": base.majority}
         reporters = (progress, ForumFiles(self._folder / "forum"), self._tracker)
         operator: Operator = OfflineOperator()
@@ -229,12 +231,22 @@ class SearchSession:
             operator = self._agents(evaluator, trials, accuracies, budgets, patience)
         calls = concurrency if operator.waits else 1
         return (
-            Search(self._store, settings, operator, trials, facts, reporters, also, accuracies, calls),
+            Search(
+                self._store,
+                settings,
+                operator,
+                trials,
+                surroundings,
+                reporters=reporters,
+                also=also,
+                baselines=accuracies,
+                concurrency=calls,
+            ),
             trials,
         )
 
     def _agents(
-        self, evaluator: Evaluator, trials: Trials, accuracies: dict, budgets: Budgets, patience: float
+        self, evaluator: Evaluator, trials: TrialRunner, accuracies: dict, budgets: Budgets, patience: float
     ) -> Operator:
         from evo_aar.agents.client import ModelClient
         from evo_aar.agents.meter import Meter
@@ -264,7 +276,7 @@ class SearchSession:
             say=lambda line: self._console.print(plain(line)),
         )
 
-    def _auditor(self, trials: Trials, say: Callable[[str], object]) -> Auditor | None:
+    def _auditor(self, trials: TrialRunner, say: Callable[[str], object]) -> Auditor | None:
         settings = self._settings
         if not settings.audit_seeds:
             return None

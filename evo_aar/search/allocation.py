@@ -10,9 +10,11 @@ costs money, a birth costs 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
+
+from evo_aar.search.record import Tally
 
 VERBS = {"mutation": 0.6, "crossover": 0.4}
 """The operators that are chosen between, with their initial weights."""
@@ -33,20 +35,6 @@ class Arm:
     @property
     def key(self) -> str:
         return f"{self.verb} {self.model}".strip()
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What an arm has done: births that it was asked for, PGR gained over the better parent (losses count as
-    0), dollars.
-    """
-
-    births: int = 0
-    gain: float = 0.0
-    usd: float = 0.0
-
-    def plus(self, gain: float, usd: float) -> Tally:
-        return Tally(self.births + 1, self.gain + max(0.0, gain), self.usd + usd)
 
 
 class Allocation:
@@ -88,19 +76,3 @@ class Allocation:
         """An arm, drawn with its probability."""
         shares = np.cumsum(list(self.probabilities().values()))
         return self.arms[min(int(np.searchsorted(shares, stream.random(), side="right")), len(self.arms) - 1)]
-
-    def to_json(self) -> dict[str, dict[str, float]]:
-        """The tallies and probabilities by arm, for a generation's summary."""
-        chances = self.probabilities()
-        return {
-            key: {**asdict(tally), "probability": chances.get(key, 0.0)}
-            for key, tally in sorted(self.tallies.items())
-        }
-
-
-def tallies_of(summary: Mapping) -> dict[str, Tally]:
-    """The tallies that a generation's summary holds."""
-    return {
-        key: Tally(facts["births"], facts["gain"], facts["usd"])
-        for key, facts in summary.get("allocation", {}).items()
-    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evo_aar.search.trials import Candidate, Trials
+from evo_aar.search.trials import Candidate, TrialRunner
 from population.individual import Trial
 from population.store import Store
 from population.tables.generations import Fate
@@ -34,7 +34,7 @@ class Auditor:
     def __init__(
         self,
         store: Store,
-        trials: Trials,
+        trials: TrialRunner,
         *,
         chosen_on: Sequence[int],
         seeds: Sequence[int],
@@ -46,7 +46,7 @@ class Auditor:
         self._chosen_on = list(chosen_on)
         self._seeds = list(seeds)
         self._say = say
-        self._worlds: dict[str, Trials] = {}
+        self._worlds: dict[str, TrialRunner] = {}
 
     def audit(self, candidate: Candidate) -> list[Audit]:
         """All audits of a recipe, from the record where they are there.
@@ -153,16 +153,16 @@ class Auditor:
         )
         return verdicts.corrected(made, worst)
 
-    def _world(self, name: str) -> Trials:
+    def _world(self, name: str) -> TrialRunner:
         if name not in self._worlds:
             evaluator = self._evaluator.in_world(
                 name, lambda done, total: self._say(f"audit: {name} {done}/{total}")
             )
-            self._worlds[name] = Trials(self._store, evaluator)
+            self._worlds[name] = TrialRunner(self._store, evaluator)
         return self._worlds[name]
 
     @staticmethod
-    def _of(trials: Trials, candidate: Candidate, seeds: Sequence[int]) -> list[Trial]:
+    def _of(trials: TrialRunner, candidate: Candidate, seeds: Sequence[int]) -> list[Trial]:
         return [trial for trial in trials.of(candidate.source_hash) if trial.seed in seeds]
 
 

@@ -14,8 +14,8 @@ In generation g, one `View` for every child that is made, through all its repair
     view = feedback.at(g, island)
     view.best               the island's best, as the generation found it or the child's own tries moved it
     view.of(source_hash)    a recipe that was born before generation g, on this island or another
-    view.tried(source_hash, seeds, fidelity)    a trial of the conversation's own, once it is on record; to be
-                            called in the conversation's order
+    view.tried(one)         a `Try` of the conversation's own, once its trials are on record; to be called in
+                            the conversation's order
     view.log()              goes on record with the child: later generations count these questions
 
 `of` and `tried` give a `Shown`, whose `text` can be sent as it is, or None for what was never graded (it
@@ -38,6 +38,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evaluator.ladder import LEVEL, Ladder
+from evo_aar.search.record import BirthRecord, GenerationRecord, Try
 from population.store import Store
 
 
@@ -74,7 +75,7 @@ class _Ladders:
     level: float
     questions: int = 0
     by_kind: dict[tuple[float, int], Ladder] = field(default_factory=dict)
-    told: dict[tuple, Shown] = field(default_factory=dict)
+    told: dict[Try, Shown] = field(default_factory=dict)
 
     def copy(self) -> _Ladders:
         return replace(self, by_kind=dict(self.by_kind), told=dict(self.told))
@@ -109,46 +110,50 @@ class Feedback:
 
     def _after(self, generation: int) -> dict[int, _Ladders]:
         """The state after `generation`, in the order of places."""
-        empty = self._store.generations.get(generation).summary.get("unborn", ())
         state = {island: ladders.copy() for island, ladders in self._generations[generation].items()}
-        for place in empty:
-            for one in place["tries"]:
-                self.ask(state[place["island"]], one["source_hash"], one["seeds"], one["fidelity"])
+        for place in GenerationRecord.of(self._store.generations.get(generation)).state.empty:
+            for one in place.tries:
+                self.ask(state[place.island], one)
         for individual in self._store.individuals.all(generation=generation):
             ladders = state[individual.island]
-            for one in individual.detail.get("tries", ()):
-                self.ask(ladders, one["source_hash"], one["seeds"], one["fidelity"])
-            self.ask(ladders, individual.source_hash, self.seeds, 1.0)
+            for one in BirthRecord.of(individual).state.tries or ():
+                self.ask(ladders, one)
+            self.ask(ladders, self._whole(individual.source_hash))
         for move in self._store.generations.migrations(generation):
             self.ask(
-                state[move.target], self._store.individuals.get(move.individual).source_hash, self.seeds, 1.0
+                state[move.target], self._whole(self._store.individuals.get(move.individual).source_hash)
             )
         return state
 
-    def ask(self, ladders: _Ladders, source_hash: str, seeds: Sequence[int], fidelity: float) -> Shown | None:
+    def _whole(self, source_hash: str) -> Try:
+        """A recipe's trials of the search itself."""
+        return Try(source_hash, self.seeds, 1.0)
+
+    def ask(self, ladders: _Ladders, tried: Try) -> Shown | None:
         """Put a recipe's trials to the ladder of their kind; the same trials again are no question, and get
         the same answer.
         """
-        key = (source_hash, float(fidelity), tuple(seeds))
-        if key in ladders.told:
-            return ladders.told[key]
-        correct = self._correct(source_hash, seeds, fidelity)
+        if tried in ladders.told:
+            return ladders.told[tried]
+        correct = self._correct(tried)
         if correct is None:
             return None
-        kind = (float(fidelity), len(key[2]))
+        kind = (tried.fidelity, len(tried.seeds))
         ladder = replace(ladders.by_kind.get(kind, Ladder(ladders.level)), questions=ladders.questions)
         ladders.by_kind[kind], answer = ladder.ask(correct)
         ladders.questions = ladders.by_kind[kind].questions
         shown = Shown(
             (answer.accuracy - self._weak) / self._gap, Ladder.step(len(correct)) / self._gap, answer.improved
         )
-        ladders.told[key] = shown
+        ladders.told[tried] = shown
         return shown
 
-    def _correct(self, source_hash: str, seeds: Sequence[int], fidelity: float) -> np.ndarray | None:
+    def _correct(self, tried: Try) -> np.ndarray | None:
         """[m] each example's share of these seeds that were right; None where one of them was not graded."""
-        found = [self._store.correctness.of(source_hash, self._testbed, seed, fidelity) for seed in seeds]
-        return None if not found or any(one is None for one in found) else np.mean(found, axis=0)
+        graded = self._store.correctness.of
+        found = [graded(tried.source_hash, self._testbed, seed, tried.fidelity) for seed in tried.seeds]
+        known = [one for one in found if one is not None]
+        return np.mean(known, axis=0) if known and len(known) == len(found) else None
 
 
 class View:
@@ -159,15 +164,15 @@ class View:
         self._state = state
         self._island = island
         self._own = state[island].copy()
-        self._log: list[dict] = []
+        self._log: list[Try] = []
 
     @property
     def best(self) -> Shown | None:
         """The best whole recipe of the island; None before there is one."""
         told = [
             shown
-            for (_, fidelity, seeds), shown in self._own.told.items()
-            if (fidelity, seeds) == (1.0, self._feedback.seeds)
+            for tried, shown in self._own.told.items()
+            if (tried.fidelity, tried.seeds) == (1.0, self._feedback.seeds)
         ]
         return replace(told[-1], is_new_best=True) if told else None
 
@@ -175,21 +180,19 @@ class View:
         """What was told of a recipe when it was born: on this island, or else on the first that
         it came to.
         """
-        key = (source_hash, 1.0, self._feedback.seeds)
+        whole = Try(source_hash, self._feedback.seeds, 1.0)
         homes = (self._own, *(ladders for _, ladders in sorted(self._state.items())))
-        return next((ladders.told[key] for ladders in homes if key in ladders.told), None)
+        return next((ladders.told[whole] for ladders in homes if whole in ladders.told), None)
 
-    def tried(self, source_hash: str, seeds: Sequence[int], fidelity: float) -> Shown | None:
-        """The answer to a trial of this conversation's own, at `fidelity` on `seeds`.
+    def tried(self, one: Try) -> Shown | None:
+        """The answer to a trial of this conversation's own.
 
         A low fidelity is compared with its like alone.
         """
-        shown = self._feedback.ask(self._own, source_hash, seeds, fidelity)
-        self._log.append(
-            {"source_hash": source_hash, "seeds": [int(seed) for seed in seeds], "fidelity": float(fidelity)}
-        )
+        shown = self._feedback.ask(self._own, one)
+        self._log.append(one)
         return shown
 
-    def log(self) -> list[dict]:
-        """The tries in their order, as JSON; it belongs into the child's `detail["tries"]`."""
-        return list(self._log)
+    def log(self) -> tuple[Try, ...]:
+        """The tries in their order; they go on record with the child."""
+        return tuple(self._log)

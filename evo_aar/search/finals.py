@@ -7,9 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evo_aar.search.audits import Auditor, failures, quarantine, quarantined
-from evo_aar.search.selection import Contender, best, contender, pooled_deviation
+from evo_aar.search.seeds import final_seeds, fresh_seeds
+from evo_aar.search.selection import Contender, best, scheme_named
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import Candidate, Trials, final_seeds, fresh_seeds
+from evo_aar.search.standings import contender, pooled_deviation
+from evo_aar.search.trials import Candidate, TrialRunner
 from population.individual import Fitness, Individual, Trial, paired_difference
 from population.store import Store
 from population.tables.generations import Fate
@@ -31,7 +33,7 @@ class Finalist:
     trials: tuple[Trial, ...]
 
 
-def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor | None = None) -> None:
+def run(store: Store, settings: SearchSettings, trials: TrialRunner, auditor: Auditor | None = None) -> None:
     """Try the shortlist on fresh seeds, choose, then compare the chosen on the final seeds. Crowns the better
     of seed and child.
 
@@ -79,7 +81,7 @@ def run(store: Store, settings: SearchSettings, trials: Trials, auditor: Auditor
 
 
 def _shortlists(
-    store: Store, settings: SearchSettings, trials: Trials, fresh: list[int]
+    store: Store, settings: SearchSettings, trials: TrialRunner, fresh: list[int]
 ) -> dict[str, list[Contender]]:
     """The best few seed recipes and children that are not quarantined, best first after trials on fresh
     seeds.
@@ -91,7 +93,7 @@ def _shortlists(
         ("child", [one for one in everyone if one.parents]),
     ):
         sound = [one for one in group if one.id not in barred and one.source_hash not in barred]
-        shortlist = _ranked(sound, trials, settings.seeds)[:SHORTLIST]
+        shortlist = _ranked(sound, trials, settings)[:SHORTLIST]
         trials.ensure(
             [
                 Candidate(one.individual.source, one.individual.source_hash, operator="finals")
@@ -99,7 +101,7 @@ def _shortlists(
             ],
             fresh,
         )
-        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings.seeds)
+        ranked[role] = _ranked([one.individual for one in shortlist], trials, settings)
     return ranked
 
 
@@ -153,11 +155,14 @@ def lead(ahead: Finalist, behind: Finalist) -> str:
     return f"{difference.mean:+.3f} ± {difference.standard_error:.3f} over {difference.pairs} paired seeds"
 
 
-def _ranked(individuals: list[Individual], trials: Trials, seeds: int) -> list[Contender]:
-    groups = {one.id: trials.of(one.source_hash) for one in individuals}
-    deviation = pooled_deviation(groups.values())
-    unique = {
-        one.source_hash: one for one in sorted(individuals, key=lambda one: one.rank, reverse=True)
-    }.values()
-    made = [contender(one, groups[one.id], deviation, seeds) for one in unique]
-    return best([one for one in made if one is not None], len(made))
+def _ranked(individuals: list[Individual], trials: TrialRunner, settings: SearchSettings) -> list[Contender]:
+    scheme, seeds = scheme_named(settings.selection), settings.seeds
+    groups = {one.source_hash: trials.of(one.source_hash) for one in individuals}
+    deviation = pooled_deviation([groups[one.source_hash] for one in individuals])
+    latest_first = sorted(individuals, key=lambda one: one.rank, reverse=True)
+    unique = {one.source_hash: one for one in latest_first}.values()  # the first that was born with it
+    made = [
+        contender(one, groups[one.source_hash], scheme=scheme, deviation=deviation, seeds=seeds)
+        for one in unique
+    ]
+    return best(one for one in made if one is not None)

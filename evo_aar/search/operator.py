@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from evo_aar.search.record import Try
 from recipes.contract import LOSSES, SCHEDULES
 
 
@@ -24,25 +25,22 @@ class OperatorError(Exception):
     `usd` is what that has cost; `tries` the trials that it was told of (see `evo_aar.search.feedback`).
     """
 
-    def __init__(self, message: str, usd: float = 0.0, tries: Sequence[Mapping] = ()) -> None:
+    def __init__(self, message: str, usd: float = 0.0, tries: Sequence[Try] = ()) -> None:
         super().__init__(message)
         self.usd = usd
-        self.tries = list(tries)
+        self.tries = tuple(tries)
 
 
 @dataclass(frozen=True)
 class Parent:
-    """An evaluated individual that a child is made from.
+    """An evaluated individual that a child is made from, without its score: see `evo_aar.search.feedback`.
 
-    `pgr_mean` and `pgr_se` are its fitness: None where it has none. `near`: how many of its children behaved
-    nearly as it does.
+    `near`: how many of its children behaved nearly as it does.
     """
 
     individual_id: str
     source: str
-    direction: str | None
-    pgr_mean: float | None = None
-    pgr_se: float | None = None
+    direction: str
     near: int = 0
 
 
@@ -107,14 +105,20 @@ class OperatorContext:
 class Proposal:
     """The source of a child that meets the static contract, and how it came about.
 
-    `detail` is JSON: `kinds` (what was done), `changes` (in plain words), `parents` (their ids, the one whose
-    file was edited first) for every operator; an agent adds its model, prompt and turns. `usd` is what making
-    it has cost.
+    `operator`: the operator's name; `verb`: which of its verbs made it; `parents`: ids, the one whose file
+    was edited first; `kinds`, `changes`: what was done, by kind and in plain words; `notes`: JSON of the
+    operator's own, for people. `tries`: the trials that it was told of, None for an operator that tries
+    nothing. `usd` is what making it has cost.
     """
 
     source: str
     operator: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    verb: str
+    parents: tuple[str, ...]
+    kinds: tuple[str, ...]
+    changes: tuple[str, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    tries: tuple[Try, ...] | None = None
     usd: float = 0.0
 
 

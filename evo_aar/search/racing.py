@@ -18,7 +18,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from evo_aar.search.trials import Candidate, Trials
+from evo_aar.search.trials import Candidate, TrialRunner
 from population.individual import Trial, paired_difference
 
 GROWTH = 3
@@ -68,7 +68,7 @@ class Race:
         self._deviation = paired_deviation((one for groups in incumbents.values() for one in groups), seeds)
         self._incumbents = incumbents
 
-    def run(self, trials: Trials, heats: Iterable[Sequence[Candidate]]) -> None:
+    def run(self, trials: TrialRunner, heats: Iterable[Sequence[Candidate]]) -> None:
         """Try the candidates of all heats, rung by rung; who has failed, or has left, is tried no further.
 
         A heat are candidates of one island that race against one another besides its incumbents. Who is in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evo_aar.search.trials import FINAL, FRESH, SPAN
+from evo_aar.search.seeds import FINAL, FRESH, SPAN
 from population.individual import Fitness, Trial
 from population.store import Store
 

@@ -1,4 +1,4 @@
-"""The search: generations on islands, migration on a ring, and a store from which it goes on after any
+"""The search: generations on islands, migration between them, and a store from which it goes on after any
 interruption.
 
 A generation is a function of the store as the last one left it, of the settings, and of its trials' outcomes.
@@ -8,36 +8,42 @@ for, and ends up the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from evo_aar.search.allocation import Allocation, Tally, tallies_of
-from evo_aar.search.audits import quarantine_fates, static_failures
-from evo_aar.search.births import Birth, Nursery, Unborn
-from evo_aar.search.breeding import Breeding
-from evo_aar.search.chronicle import post_findings, summary_of
+from evo_aar.search.allocation import Allocation
+from evo_aar.search.breeding import Birth, Breeding
+from evo_aar.search.chronicle import figures_of, near_parents, post_findings, tallies_after
 from evo_aar.search.operator import Operator
+from evo_aar.search.planning import Planner, Surroundings
 from evo_aar.search.racing import Race
-from evo_aar.search.selection import NEAR, Contender, best, contender, pooled_deviation, survivors
+from evo_aar.search.record import (
+    BirthRecord,
+    BirthStory,
+    EmptyPlace,
+    GenerationRecord,
+    GenerationState,
+)
+from evo_aar.search.seeds import search_seeds
+from evo_aar.search.selection import Contender, best, scheme_named
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.search.standings import Standings
+from evo_aar.search.succession import Succession
+from evo_aar.search.topologies import topology_named
+from evo_aar.search.trials import Candidate, TrialRunner
 from population.archive import Archive
-from population.archive import Candidate as ArchiveCandidate
-from population.behaviour import distance
 from population.individual import Individual, Trial
 from population.island import Generation, Island
-from population.migration import Migration, ring_migration
 from population.store import Store
 from population.tables.generations import Fate
 from recipes.directions import Direction, directions
 from recipes.source import idea, source_hash
 
-ARCHIVE = 8
+ARCHIVE = Archive(8)
 STAGNANT = 2
 """Generations without a new best after which an island is given a fresh draft, where the operator makes any.
 """
-ELITES = 2
-"""How many of an island's best are tried on fresh seeds before one of them migrates."""
 
 
 class Reporter(Protocol):
@@ -47,18 +53,35 @@ class Reporter(Protocol):
         """A generation is on record."""
 
 
+@dataclass
+class Litter:
+    """Who was born in a generation: ids by island of those with a fitness, the fates of the others, empty
+    places.
+    """
+
+    born: dict[int, list[str]]
+    fates: list[Fate]
+    empty: list[EmptyPlace]
+
+
 class Search:
-    """Runs a search from wherever its store stands."""
+    """Runs a search from wherever its store stands.
+
+    `surroundings`: what the testbed offers; `reporters` are told of every generation; `also`: trials on
+    testbeds that each generation's elites are evaluated on too; `baselines`: accuracies by name, for the
+    record; `concurrency`: calls of the operator at once.
+    """
 
     def __init__(
         self,
         store: Store,
         settings: SearchSettings,
         operator: Operator,
-        trials: Trials,
-        facts: Mapping,
+        trials: TrialRunner,
+        surroundings: Surroundings,
+        *,
         reporters: tuple[Reporter, ...] = (),
-        also: Mapping[str, Trials] | None = None,
+        also: Mapping[str, TrialRunner] | None = None,
         baselines: Mapping[str, float] | None = None,
         concurrency: int = 1,
     ) -> None:
@@ -66,11 +89,15 @@ class Search:
         self._settings = settings
         self._operator = operator
         self._trials = trials
-        self._facts = facts
+        self._surroundings = surroundings
         self._reporters = reporters
         self._also = dict(also or {})
         self._baselines = dict(baselines or {})
         self._concurrency = concurrency
+        self._scheme = scheme_named(settings.selection)
+        self._succession = Succession(
+            store, settings, trials, scheme=self._scheme, topology=topology_named(settings.topology)
+        )
         every = directions()
         self._directions: list[Direction] = [every[island % len(every)] for island in range(settings.islands)]
         self._seeds = search_seeds(settings.seed, settings.seeds)
@@ -82,15 +109,14 @@ class Search:
     def step(self) -> None:
         """The next generation, whole: generation 0 are the seed recipes."""
         number = len(self._store.generations)
-        born, fates, unborn = (*self._seed_recipes(), []) if number == 0 else self._births(number)
-        self._close(number, born, fates, unborn)
+        self._close(number, self._births(number) if number else self._seed_recipes())
         for reporter in self._reporters:
             reporter.generation(self._store, number)
 
     # ---- who is born
 
-    def _seed_recipes(self) -> tuple[dict[int, list[str]], list[Fate]]:
-        born: dict[int, list[str]] = {}
+    def _seed_recipes(self) -> Litter:
+        everyone = []
         for island, direction in enumerate(self._directions):
             individual = Individual.born(
                 generation=0,
@@ -100,102 +126,95 @@ class Search:
                 source_hash=source_hash(direction.seed),
                 operator="seed",
                 idea=idea(direction.seed),
-                detail={"direction": direction.name},
+                detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
             )
             self._store.individuals.add(individual)
-            born[island] = [individual.id]
-        self._try(self._store.individuals.all(generation=0))
+            everyone.append(individual)
+        self._trials.ensure([Candidate.of(one) for one in everyone], self._seeds)
+        standings = self._standings()
         fates = [
-            Fate(one.id, 0, one.island, "failed", self._why(one))
-            for one in self._store.individuals.all(generation=0)
-            if not self._ok(one.source_hash)
+            Fate(one.id, 0, one.island, "failed", why)
+            for one in everyone
+            if (why := standings.failure(one.source_hash)) is not None
         ]
-        return born, fates
+        return Litter({one.island: [one.id] for one in everyone}, fates, [])
 
-    def _births(self, number: int) -> tuple[dict[int, list[str]], list[Fate], list[Unborn]]:
-        living = self._living(number - 1)
-        known = self._store.individuals.source_hashes(before=number)
-        nursery = self._nursery(number, living, frozenset(known))
+    def _births(self, number: int) -> Litter:
+        standings = self._standings()
+        living = standings.living(number - 1)
+        known = frozenset(self._store.individuals.source_hashes(before=number))
+        planner = self._planner(number, standings, living, known)
         plans = [
-            nursery.plan(island, direction, self._settings.children, self._facts)
+            planner.plans(island, direction, self._settings.children)
             for island, direction in enumerate(self._directions)
         ]
-        made = Breeding(
-            nursery,
-            self._attempts(self._race(living)),
+        race = self._race(living)
+        breeding = Breeding(
+            self._operator,
+            self._settings.seed,
+            lambda births: self._attempt(births, race),
             lambda birth: self._failure(birth.source_hash),
             concurrency=self._concurrency,
-            waits=self._operator.waits,
-            interrupt=self._operator.interrupt,
-            abandon=self._operator.abandon,
-        ).births(plans)
-        born: dict[int, list[str]] = {island: [] for island in living}
-        fates, seen = [], set(known)
-        with self._store.transaction():
-            for birth in [one for one in made if isinstance(one, Birth)]:
-                individual = birth.individual()
-                self._store.individuals.add(individual)
-                if individual.source_hash in seen:
-                    fates.append(
-                        Fate(
-                            individual.id,
-                            number,
-                            individual.island,
-                            "duplicate",
-                            f"the recipe {individual.source_hash} was born before",
-                        )
-                    )
-                elif not self._ok(individual.source_hash):
-                    fates.append(
-                        Fate(individual.id, number, individual.island, "failed", self._why(individual))
-                    )
-                else:
-                    born[individual.island].append(individual.id)
-                seen.add(individual.source_hash)
-        return born, fates, [one for one in made if isinstance(one, Unborn)]
+        )
+        births, empty = breeding.children(plans)
+        return self._litter(number, living, known, births, empty)
 
-    def _nursery(self, number: int, living: Mapping[int, list[Contender]], known: frozenset[str]) -> Nursery:
-        last = self._store.generations.get(number - 1)
-        deviation = self._deviation()
-        settings = self._settings
-        return Nursery(
+    def _litter(
+        self,
+        number: int,
+        living: Mapping[int, list[Contender]],
+        known: frozenset[str],
+        births: list[Birth],
+        empty: list[EmptyPlace],
+    ) -> Litter:
+        """Register the births, and tell duplicates and failures from those with a fitness."""
+        litter = Litter({island: [] for island in living}, [], empty)
+        standings, seen = self._standings(), set(known)
+        with self._store.transaction():
+            for birth in births:
+                one = birth.individual()
+                self._store.individuals.add(one)
+                why = standings.failure(one.source_hash)
+                if one.source_hash in seen:
+                    reason = f"the recipe {one.source_hash} was born before"
+                    litter.fates.append(Fate(one.id, number, one.island, "duplicate", reason))
+                elif why is not None:
+                    litter.fates.append(Fate(one.id, number, one.island, "failed", why))
+                else:
+                    litter.born[one.island].append(one.id)
+                seen.add(one.source_hash)
+        return litter
+
+    def _planner(
+        self, number: int, standings: Standings, living: dict[int, list[Contender]], known: frozenset[str]
+    ) -> Planner:
+        settings, last = self._settings, self._store.generations.get(number - 1)
+        tallies = GenerationRecord.of(last).state.tallies
+        return Planner(
             self._operator,
-            Allocation(self._operator.verbs, settings.models, tallies_of(last.summary), settings.allocation),
+            Allocation(self._operator.verbs, settings.models, tallies, settings.allocation),
+            self._scheme,
             seed=settings.seed,
             generation=number,
             islands=living,
-            archives={
-                island.number: self._contenders(list(island.archive), deviation) for island in last.islands
-            },
+            archives={island.number: standings.contenders(island.archive) for island in last.islands},
             born=known,
             near=self._near_children(),
             stagnant=self._stagnant(number),
+            surroundings=self._surroundings,
         )
 
-    def _attempts(self, race: Race | None) -> Callable[[list[Birth]], None]:
-        def attempt(births: list[Birth]) -> None:
-            candidates = [
-                Candidate(
-                    one.proposal.source,
-                    one.source_hash,
-                    one.context.island,
-                    one.context.generation,
-                    one.proposal.operator,
-                )
-                for one in births
-            ]
-            if race is None:
-                self._trials.ensure(candidates, self._seeds)
-                return
-            # An island's first proposals come together; which repaired ones do is a matter of timing, so each
-            # of these races alone.
-            heats: dict[tuple, list[Candidate]] = {}
-            for one, candidate in zip(births, candidates, strict=True):
-                key = (candidate.island, one.context.child) if one.attempt else (candidate.island,)
-                heats.setdefault(key, []).append(candidate)
-            race.run(self._trials, heats.values())
-
-        return attempt
+    def _attempt(self, births: list[Birth], race: Race | None) -> None:
+        if race is None:
+            self._trials.ensure([one.candidate for one in births], self._seeds)
+            return
+        # An island's first proposals come together; which repaired ones do is a matter of timing, so each of
+        # these races alone.
+        heats: dict[tuple[int, int | None], list[Candidate]] = {}
+        for one in births:
+            key = (one.context.island, one.context.child if one.attempt else None)
+            heats.setdefault(key, []).append(one.candidate)
+        race.run(self._trials, heats.values())
 
     def _failure(self, digest: str) -> Trial | None:
         return next((trial for trial in self._trials.of(digest) if not trial.ok), None)
@@ -204,7 +223,7 @@ class Search:
         """By individual, how many of its children behaved nearly as it does, in all generations so far."""
         found: dict[str, int] = {}
         for generation in self._store.generations.all():
-            for parent in generation.summary["near"].values():
+            for parent in GenerationRecord.of(generation).state.near.values():
                 found[parent] = found.get(parent, 0) + 1
         return found
 
@@ -213,12 +232,10 @@ class Search:
         if number <= STAGNANT:
             return frozenset()
         then, now = (
-            self._store.generations.get(each).summary["islands"]
+            GenerationRecord.of(self._store.generations.get(each)).state.best
             for each in (number - 1 - STAGNANT, number - 1)
         )
-        return frozenset(
-            int(island) for island, facts in now.items() if facts["best"] == then[island]["best"]
-        )
+        return frozenset(island for island, one in now.items() if one == then[island])
 
     def _race(self, living: Mapping[int, list[Contender]]) -> Race | None:
         if not self._settings.race:
@@ -229,218 +246,61 @@ class Search:
         }
         return Race(incumbents, self._seeds, self._settings.population)
 
-    # ---- who lives
+    # ---- who lives, and what is told of it
 
-    def _close(
-        self, number: int, born: dict[int, list[str]], fates: list[Fate], unborn: list[Unborn]
-    ) -> None:
-        before = self._living(number - 1) if number else {island: [] for island in born}
-        deviation = self._deviation()
-        kept = {
-            island: survivors(
-                [*before[island], *self._contenders(born[island], deviation)], self._settings.population
-            )
-            for island in sorted(before)
-        }
-        migrations: list[Migration] = []
-        if (
-            self._settings.migrate_every
-            and number
-            and number % self._settings.migrate_every == 0
-            and number < self._settings.generations
-        ):
-            kept, apart = self._set_apart(number, kept)
-            fates += apart
-            kept, migrations, elites = self._migrate(number, kept)
-            fates += [
-                Fate(one.id, number, island, "elite", "tried on fresh seeds before it migrates")
-                for island, one in elites.items()
-            ]
-        for island in sorted(before):
-            alive = {one.id for one in kept[island]}
-            for identity in [one.id for one in before[island]] + born[island]:
-                lives = identity in alive
-                fates.append(
-                    Fate(
-                        identity,
-                        number,
-                        island,
-                        "survived" if lives else "died",
-                        "" if lives else self._raced_out(identity),
-                    )
-                )
-        near = self._near(born, deviation)
+    def _close(self, number: int, litter: Litter) -> None:
+        born = litter.born
+        standings = self._standings()
+        before = standings.living(number - 1) if number else {island: [] for island in born}
+        succession = self._succession.decide(number, before, born, standings)
+        kept, standings = succession.kept, succession.standings
+        fates = litter.fates + succession.fates
+        near = near_parents([one for ids in born.values() for one in standings.contenders(ids)], standings)
         post_findings(self._store.forum, number, before, kept)
         islands = tuple(
-            Island(island, tuple(one.id for one in kept[island]), self._archive(island))
+            Island(island, tuple(one.id for one in kept[island]), standings.archive(island, ARCHIVE))
             for island in sorted(kept)
         )
-        everyone = {one.id: one for one in self._store.individuals.all()}
-        summary = summary_of([one.name for one in self._directions], kept, born, fates, unborn, everyone) | {
-            "near": near,
-            "allocation": self._allocated(number, unborn),
-            "baselines": self._baselines,
-            "also": self._evaluate_also(kept),
-        }
-        self._store.generations.commit(
-            Generation(number, islands, summary),
-            sorted(set(fates), key=lambda fate: (fate.island, fate.individual)),
-            migrations,
-        )
-
-    def _set_apart(
-        self, number: int, kept: dict[int, list[Contender]]
-    ) -> tuple[dict[int, list[Contender]], list[Fate]]:
-        """Without those that fail the static read; their fates, and their descendants'."""
-        reasons = {one.id: static_failures(one.individual.source) for ones in kept.values() for one in ones}
-        fates: dict[tuple[str, str], Fate] = {}
-        for one, reason in sorted(reasons.items()):
-            for fate in quarantine_fates(self._store, one, number, reason) if reason else ():
-                fates.setdefault((fate.individual, fate.kind), fate)
-        return {island: [one for one in ones if not reasons[one.id]] for island, ones in kept.items()}, list(
-            fates.values()
-        )
-
-    def _migrate(
-        self, number: int, kept: dict[int, list[Contender]]
-    ) -> tuple[dict[int, list[Contender]], list[Migration], dict[int, Contender]]:
-        """Each island's best are tried on fresh seeds; the best of them then settles on the next island."""
-        chosen = {island: best(living, ELITES) for island, living in kept.items()}
-        individuals = [one.individual for ones in chosen.values() for one in ones]
-        self._try(individuals, fresh=True)
-        deviation = self._deviation()
-        kept = {
-            island: best(self._contenders([one.id for one in living], deviation), len(living))
-            for island, living in kept.items()
-        }
-        elites = {}
-        for island, ones in chosen.items():
-            tried = {one.id for one in ones}
-            top = best([one for one in kept[island] if one.id in tried], 1)
-            if top:
-                elites[island] = top[0]
-        moves, populations = ring_migration(
-            number,
-            {island: [one.id for one in living] for island, living in kept.items()},
-            {island: [one.id] for island, one in elites.items()},
-        )
-        settled = {
-            island: survivors(self._contenders(ids, deviation), self._settings.population)
-            for island, ids in populations.items()
-        }
-        arrived = {island: {one.id for one in living} for island, living in settled.items()}
-        return settled, [move for move in moves if move.individual in arrived[move.target]], elites
-
-    def _archive(self, island: int) -> tuple[str, ...]:
-        deviation = self._deviation()
-        ever = self._contenders([one.id for one in self._store.individuals.all(island=island)], deviation)
-        return Archive(ARCHIVE).choose(
-            ArchiveCandidate(one.individual, one.estimate, one.behaviour) for one in ever
-        )
-
-    # ---- what is known of them
-
-    def _try(self, individuals: list[Individual], fresh: bool = False) -> None:
-        seeds = fresh_seeds(self._settings.seed, self._settings.seeds) if fresh else self._seeds
-        self._trials.ensure(
-            [
-                Candidate(
-                    one.source,
-                    one.source_hash,
-                    one.island,
-                    one.generation,
-                    "elite" if fresh else one.operator,
-                )
-                for one in individuals
-            ],
-            seeds,
-        )
-
-    def _ok(self, digest: str) -> bool:
-        trials = self._trials.of(digest)
-        return bool(trials) and all(trial.ok for trial in trials)
-
-    def _why(self, individual: Individual) -> str:
-        return next(
-            (
-                f"{trial.reason}: {trial.message}"
-                for trial in self._trials.of(individual.source_hash)
-                if not trial.ok
-            ),
-            "no trial",
-        )
-
-    def _raced_out(self, identity: str) -> str:
-        tried = len(self._trials.of(self._store.individuals.get(identity).source_hash))
-        return f"raced out after {tried} of {len(self._seeds)} seeds" if tried < len(self._seeds) else ""
-
-    def _deviation(self) -> float:
-        return pooled_deviation(
-            [self._trials.of(digest) for digest in sorted(self._store.individuals.source_hashes())]
-        )
-
-    def _contenders(self, ids: list[str], deviation: float) -> list[Contender]:
-        individuals = [self._store.individuals.get(identity) for identity in ids]
-        made = [
-            contender(one, self._trials.of(one.source_hash), deviation, len(self._seeds))
-            for one in individuals
-        ]
-        return [one for one in made if one is not None]
-
-    def _living(self, number: int) -> dict[int, list[Contender]]:
-        deviation = self._deviation()
-        return {
-            island.number: self._contenders(list(island.population), deviation)
-            for island in self._store.generations.get(number).islands
-        }
-
-    # ---- what is told of them
-
-    def _near(self, born: Mapping[int, list[str]], deviation: float) -> dict[str, str]:
-        """The children that behave nearly as a parent of theirs does, with that parent."""
-        found = {}
-        for one in (one for ids in born.values() for one in self._contenders(ids, deviation)):
-            parents = self._contenders(list(one.individual.parents), deviation)
-            close = [parent.id for parent in parents if distance(one.behaviour, parent.behaviour) < NEAR]
-            if close:
-                found[one.id] = close[0]
-        return found
-
-    def _allocated(self, number: int, unborn: list[Unborn]) -> dict:
-        """What every operator and model has done by now: what it gained over the better parent, and what that
-        cost.
-        """
-        tallies: dict[str, Tally] = (
-            tallies_of(self._store.generations.get(number - 1).summary) if number else {}
-        )
-        deviation = self._deviation()
-        for one in self._store.individuals.all(generation=number) if number else ():
-            own = self._contenders([one.id], deviation)
-            parents = [parent.estimate.mean for parent in self._contenders(list(one.parents), deviation)]
-            gain = own[0].estimate.mean - max(parents) if own and parents else 0.0
-            tallies[one.detail["arm"]] = tallies.get(one.detail["arm"], Tally()).plus(
-                gain, one.detail.get("usd", 0.0)
-            )
-        for empty in unborn:
-            tallies[empty.arm.key] = tallies.get(empty.arm.key, Tally()).plus(0.0, empty.usd)
-        return Allocation(
+        tallies = tallies_after(self._store, number, litter.empty, standings)
+        allocation = Allocation(
             self._operator.verbs, self._settings.models, tallies, self._settings.allocation
-        ).to_json()
+        )
+        state = GenerationState(
+            best={island: kept[island][0].id if kept[island] else None for island in kept},
+            near=near,
+            tallies=allocation.tallies,
+            empty=tuple(litter.empty),
+        )
+        figures = figures_of(
+            [one.name for one in self._directions],
+            kept,
+            born,
+            fates,
+            litter.empty,
+            {one.id: one for one in self._store.individuals.all()},
+            probabilities=allocation.probabilities(),
+            baselines=self._baselines,
+            also=self._evaluate_also(kept),
+        )
+        self._store.generations.commit(
+            Generation(number, islands, GenerationRecord(state, figures).to_json()),
+            sorted(set(fates), key=lambda fate: (fate.island, fate.individual)),
+            succession.migrations,
+        )
 
     def _evaluate_also(self, kept: Mapping[int, list[Contender]]) -> dict[str, dict[str, float | None]]:
         """Each island's best on the other testbeds: told, never selected on."""
         elites = [one.individual for ones in kept.values() for one in best(ones, 1)]
         found: dict[str, dict[str, float | None]] = {}
         for name, trials in self._also.items():
-            trials.ensure(
-                [
-                    Candidate(one.source, one.source_hash, one.island, one.generation, "also")
-                    for one in elites
-                ],
-                self._seeds,
-            )
+            trials.ensure([Candidate.of(one, "also") for one in elites], self._seeds)
             found[name] = {}
             for one in elites:
-                scores = [trial.pgr for trial in trials.of(one.source_hash)]
-                found[name][one.id] = None if None in scores or not scores else sum(scores) / len(scores)
+                tried = trials.of(one.source_hash)
+                scores = [trial.pgr for trial in tried if trial.ok]
+                sound = bool(scores) and len(scores) == len(tried)
+                found[name][one.id] = sum(scores) / len(scores) if sound else None
         return found
+
+    def _standings(self) -> Standings:
+        return Standings(self._store, self._trials, self._scheme, len(self._seeds))

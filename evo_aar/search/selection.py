@@ -1,8 +1,6 @@
-"""Who breeds and who lives, on DEAP's fitness and selection.
+"""Selection: who breeds and who lives, on DEAP's fitness and selection.
 
-Selection compares lower confidence bounds: mean PGR less the standard error that a mean over that many seeds
-has. The deviation over seeds is pooled over all recipes of the search: an estimate from three seeds of one
-recipe would reward whoever was lucky in its spread.
+A scheme is an object with a name, `register`ed; the setting `selection` of a search names it.
 """
 
 from __future__ import annotations
@@ -12,60 +10,106 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from deap import base, tools
 
-from population.behaviour import behaviour, distance
-from population.individual import Fitness, Individual, Trial
-
-NEAR = 0.02
-"""Mean absolute difference of pool predictions below which two recipes count as one behaviour."""
+from evo_aar.errors import UsageError
+from population.behaviour import NEAR_DUPLICATE, distance
+from population.individual import Fitness, Individual
 
 
-class Bound(base.Fitness):
-    """A lower confidence bound of mean PGR, to be maximised. Invalid, not 0.0, until there is one."""
+class Worth(base.Fitness):
+    """What selection compares, to be maximised. Invalid, not 0.0, until there is one."""
 
     weights = (1.0,)
 
 
 @dataclass(eq=False)
 class Contender:
-    """An individual with a fitness. One that failed never becomes a contender."""
+    """An individual with a fitness. One that failed never becomes a contender.
+
+    `estimate`: PGR over its trials; `behaviour`: its mean predictions on the training pool, [n].
+    """
 
     individual: Individual
     estimate: Fitness
     behaviour: np.ndarray
-    fitness: Bound = field(default_factory=Bound)
+    fitness: Worth = field(default_factory=Worth)
 
     @property
     def id(self) -> str:
         return self.individual.id
 
 
-def pooled_deviation(groups: Iterable[Sequence[Trial]]) -> float:
-    """The deviation of PGR over seeds, pooled over recipes; 0.0 where no recipe has two successful trials."""
-    squares, freedom = 0.0, 0
-    for trials in groups:
-        values = [trial.pgr for trial in trials if trial.ok]
-        if len(values) > 1:
-            squares += float(np.var(values)) * len(values)
-            freedom += len(values) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+class Selection(Protocol):
+    """A scheme. `name` is what the setting says."""
+
+    @property
+    def name(self) -> str: ...
+
+    def worth(self, estimate: Fitness, deviation: float) -> float:
+        """What an estimate counts for.
+
+        `deviation`: of PGR over seeds, pooled over all recipes of the search.
+        """
+        ...
+
+    def parents(
+        self,
+        contenders: Sequence[Contender],
+        count: int,
+        stream: np.random.Generator,
+        near: Mapping[str, int],
+    ) -> list[Contender]:
+        """`count` of them, with repetition. `near`: how many children of an individual behaved as it does."""
+        ...
+
+    def survivors(self, contenders: Iterable[Contender], size: int) -> list[Contender]:
+        """At most `size` of them, best first."""
+        ...
 
 
-def contender(
-    individual: Individual, trials: Sequence[Trial], deviation: float, seeds: int
-) -> Contender | None:
-    """The individual as a contender, or None where it has no fitness, or was tried on fewer than `seeds`
-    seeds: it was raced out.
+class LowerBound:
+    """Lower confidence bounds: mean PGR less the standard error that a mean over that many seeds has.
+
+    The deviation over seeds is pooled: an estimate from three seeds of one recipe would reward whoever was
+    lucky in its spread.
     """
-    estimate = Fitness.of(trials)
-    if estimate is None or estimate.trials < seeds:
-        return None
-    made = Contender(individual, estimate, behaviour(trials))
-    made.fitness.values = (estimate.mean - deviation / math.sqrt(estimate.trials),)
-    return made
+
+    name = "lower-bound"
+
+    def worth(self, estimate: Fitness, deviation: float) -> float:
+        return estimate.mean - deviation / math.sqrt(estimate.trials)
+
+    def parents(
+        self,
+        contenders: Sequence[Contender],
+        count: int,
+        stream: np.random.Generator,
+        near: Mapping[str, int],
+    ) -> list[Contender]:
+        """A tournament of two; who has had k near-duplicates takes part 1 / (1 + k) times as often."""
+        with deap_random(stream):
+            entrants = [one for one in contenders if stream.random() * (1 + near.get(one.id, 0)) < 1]
+            return tools.selTournament(entrants or list(contenders), count, tournsize=2)
+
+    def survivors(self, contenders: Iterable[Contender], size: int) -> list[Contender]:
+        """The best that differ in behaviour: of two near-duplicates the better one lives."""
+        kept: list[Contender] = []
+        for one in best(contenders):
+            if len(kept) < size and all(
+                distance(one.behaviour, other.behaviour) >= NEAR_DUPLICATE for other in kept
+            ):
+                kept.append(one)
+        return kept
+
+
+def best(contenders: Iterable[Contender], count: int | None = None) -> list[Contender]:
+    """The `count` of most worth (default: all), best first, the earlier born first among equals."""
+    ranked = sorted(contenders, key=lambda one: one.individual.rank)
+    return tools.selBest(ranked, len(ranked) if count is None else count)
 
 
 @contextmanager
@@ -81,29 +125,20 @@ def deap_random(stream: np.random.Generator) -> Iterator[None]:
         random.setstate(kept)
 
 
-def parents(
-    contenders: Sequence[Contender], count: int, stream: np.random.Generator, near: Mapping[str, int]
-) -> list[Contender]:
-    """Tournament selection among two; who has had k children that behave nearly as itself (`near`) takes part
-    1 / (1 + k) times as often.
-    """
-    with deap_random(stream):
-        entrants = [one for one in contenders if stream.random() * (1 + near.get(one.id, 0)) < 1] or list(
-            contenders
-        )
-        return tools.selTournament(entrants, count, tournsize=2)
+_SCHEMES: dict[str, Selection] = {}
 
 
-def best(contenders: Iterable[Contender], count: int) -> list[Contender]:
-    """The best by their bounds, the earlier born first among equals."""
-    return tools.selBest(sorted(contenders, key=lambda one: one.individual.rank), count)
+def register(scheme: Selection) -> None:
+    """Make a scheme known under its name."""
+    _SCHEMES[scheme.name] = scheme
 
 
-def survivors(contenders: Iterable[Contender], size: int) -> list[Contender]:
-    """The best that differ in behaviour: of two near-duplicates the better one lives."""
-    kept: list[Contender] = []
-    ranked = best(contenders := list(contenders), len(contenders))
-    for one in ranked:
-        if len(kept) < size and all(distance(one.behaviour, other.behaviour) >= NEAR for other in kept):
-            kept.append(one)
-    return kept
+def scheme_named(name: str) -> Selection:
+    """Raises `UsageError` where no such scheme is registered."""
+    try:
+        return _SCHEMES[name]
+    except KeyError:
+        raise UsageError(f"--selection {name}: unknown. Schemes: {', '.join(sorted(_SCHEMES))}.") from None
+
+
+register(LowerBound())

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from evo_aar.errors import UsageError
 from evo_aar.search.allocation import ALLOCATIONS
 
 OPERATORS = ("offline", "agents")
+_ADDED = "added"
+
+
+def _added(default: Any) -> Any:
+    """A setting of a later version, whose default is what earlier versions did.
+
+    With its default it is left out of the store, so that a search has one record in every version.
+    """
+    return field(default=default, metadata={_ADDED: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +32,12 @@ class SearchSettings:
     for no audits; `also`: testbeds on which each generation's elites are evaluated too, logged and never
     selected on.
 
-    `operator`: who makes children, one of OPERATORS; `allocation`: how births are dealt out to operators and
-    models. For agents: `models` by name, `prices` in dollars a million tokens by model (see
-    `evo_aar.agents.prices`), `tries`: low-fidelity trials that an island's agents may spend in a
-    generation, `turns`: replies of a model for one child, `reply_tokens`: the longest reply.
+    `selection`: the scheme by which individuals breed and live (`evo_aar.search.selection`); `topology`:
+    along which routes elites migrate (`evo_aar.search.topologies`). `operator`: who makes children, one of
+    OPERATORS; `allocation`: how births are dealt out to operators and models. For agents: `models` by name,
+    `prices` in dollars a million tokens by model (see `evo_aar.agents.prices`), `tries`: low-fidelity trials
+    that an island's agents may spend in a generation, `turns`: replies of a model for one child,
+    `reply_tokens`: the longest reply.
     """
 
     testbed: str
@@ -44,6 +57,8 @@ class SearchSettings:
     also: tuple[str, ...] = ()
     operator: str = "offline"
     allocation: str = "bandit"
+    selection: str = _added("lower-bound")
+    topology: str = _added("ring")
     models: tuple[str, ...] = ()
     prices: dict[str, dict[str, float]] = field(default_factory=dict)
     tries: int = 8
@@ -76,18 +91,28 @@ class SearchSettings:
         if self.allocation not in ALLOCATIONS:
             raise UsageError(f"--allocation {self.allocation}: {' or '.join(ALLOCATIONS)}.")
 
-    def to_json(self) -> dict:
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+    def to_json(self) -> dict[str, Any]:
+        """For the store. What later versions added is left out where it has its default."""
+        made = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not (one.metadata.get(_ADDED) and value == one.default):
+                made[one.name] = list(value) if isinstance(value, tuple) else value
+        return made
 
     @classmethod
-    def from_json(cls, values: dict) -> SearchSettings:
-        known = {field.name for field in fields(cls)}
+    def from_json(cls, values: Mapping[str, Any]) -> SearchSettings:
+        """The settings that a store holds.
+
+        Raises `UsageError` for a setting that this version doesn't know: without it, this would be another
+        search.
+        """
+        unknown = sorted(set(values) - {one.name for one in fields(cls)})
+        if unknown:
+            raise UsageError(
+                f"this search was begun with settings that this version of evo-aar doesn't know:"
+                f" {', '.join(unknown)}. Use the version that began it."
+            )
         return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-                if name in known
-            }
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         )

@@ -9,41 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evaluator.trial import Trial as Request
-from population.individual import FAILED, OK, Trial
+from population.individual import FAILED, OK, Individual, Trial
 from population.store import Store
 
 if TYPE_CHECKING:  # a report that only reads a store does without torch
     from evaluator.evaluator import Evaluator, Result
 
-FRESH, FINAL, SEALED, TRY = 1_000, 100_000, 300_000, 999_999
-SPAN = 1_000_000
 TRY_FIDELITY = 0.25
 """The share of the training pool on which operators try what they may submit."""
-
-
-def search_seeds(seed: int, count: int) -> list[int]:
-    """Seeds that every recipe of a search is tried on, so that trials are paired."""
-    return [seed * SPAN + k for k in range(count)]
-
-
-def fresh_seeds(seed: int, count: int) -> list[int]:
-    """Seeds on which an elite is tried again before it migrates or is crowned."""
-    return [seed * SPAN + FRESH + k for k in range(count)]
-
-
-def final_seeds(seed: int, count: int) -> list[int]:
-    """Seeds that nothing was selected on."""
-    return [seed * SPAN + FINAL + k for k in range(count)]
-
-
-def sealed_seeds(seed: int, opening: int, count: int) -> list[int]:
-    """Seeds for the `opening`-th opening of the sealed split, which nothing was tried on before."""
-    return [seed * SPAN + SEALED + opening * FRESH + k for k in range(count)]
-
-
-def try_seed(seed: int) -> int:
-    """The seed of operators' own trials, which decide nothing."""
-    return seed * SPAN + TRY
 
 
 @dataclass(frozen=True)
@@ -56,8 +29,13 @@ class Candidate:
     generation: int | None = None
     operator: str | None = None
 
+    @classmethod
+    def of(cls, one: Individual, operator: str | None = None) -> Candidate:
+        """An individual to be tried on the account of `operator`, by default the one that made it."""
+        return cls(one.source, one.source_hash, one.island, one.generation, operator or one.operator)
 
-class Trials:
+
+class TrialRunner:
     """All trials of a search on one testbed."""
 
     def __init__(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evo_aar.search.record import BirthRecord, direction_of
 from evo_aar.search.scores import Scores, step
 from evo_aar.tracking.record import FAILED, FINISHED, NOTE_LENGTH, Link, Point, RunRecord, island_key, points
 from evo_aar.tracking.traces import traces_of
@@ -77,7 +78,7 @@ def individual_record(life: Life, link: Link) -> RunRecord:
         "operator": one.operator,
         "generation": str(one.generation),
         "island": str(one.island),
-        "direction": str(one.detail.get("direction", "")),
+        "direction": direction_of(one),
         "idea": one.idea,
     }
     trials = () if duplicate else scores.selected + scores.final
@@ -128,25 +129,25 @@ def _points(life: Life) -> list[Point]:
 
 def _note(life: Life, link: Link) -> str:
     one, fate = life.individual, life.fate
+    birth = BirthRecord.of(one)
+    story = birth.story
     lines = [f"**{escaped(one.idea) or one.id}**", ""]
     lines.append(
         bullet(
             "operator",
             escaped(one.operator)
-            + (f" ({'; '.join(map(escaped, changes))})" if (changes := _changes(one)) else ""),
+            + (f" ({'; '.join(map(escaped, changes))})" if (changes := story.changes) else ""),
         )
     )
-    if reasons := one.detail.get("reasons"):
+    if reasons := story.notes.get("reasons"):
         lines.append(bullet("reasons", escaped(str(reasons))))
-    if model := one.detail.get("model"):
-        spent = f", {one.detail['turns']} replies, {one.detail.get('usd', 0.0):.4f} USD"
-        lines.append(bullet("model", f"{escaped(str(model))}, prompt {one.detail.get('prompt', '')}{spent}"))
+    if model := story.notes.get("model"):
+        spent = f", {story.notes['turns']} replies, {birth.state.usd:.4f} USD"
+        lines.append(bullet("model", f"{escaped(str(model))}, prompt {story.notes.get('prompt', '')}{spent}"))
     for number, parent in enumerate(life.parents):
         role = "parent" if len(life.parents) == 1 else ("edited parent", "other parent")[min(number, 1)]
         lines.append(bullet(role, f"[{parent.id}]({link(parent.id)}) {escaped(parent.idea)}"))
-    lines.append(
-        bullet("island", f"[{one.island}]({link(island_key(one.island))}) {one.detail.get('direction', '')}")
-    )
+    lines.append(bullet("island", f"[{one.island}]({link(island_key(one.island))}) {story.direction}"))
     if fate:
         # Who survives again is told of as before, and so isn't written again.
         when = "" if fate.kind == "survived" else f" in generation {fate.generation}"
@@ -188,11 +189,6 @@ def _note(life: Life, link: Link) -> str:
         ]
         lines += ["", table(["seeds", "seed", "PGR", "accuracy", "tokens", "seconds"], rows)]
     return "\n".join(lines)
-
-
-def _changes(individual: Individual) -> list[str]:
-    changes = individual.detail.get("changes", ())
-    return [str(change) for change in changes] if isinstance(changes, list | tuple) else []
 
 
 def _artifacts(life: Life) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
+from evo_aar.search.record import GenerationRecord
 from evo_aar.tracking.individuals import Life
 from evo_aar.tracking.record import (
     FINISHED,
@@ -38,13 +40,13 @@ def island_points(generation: Generation, diversity: Mapping[int, float | None])
     """What a generation adds to the islands' runs: the same names on each, so that they overlay
     on one chart.
     """
-    summary = generation.summary.get("islands", {})
+    figures = GenerationRecord.of(generation).figures.islands
     names = ("best_pgr", "best_se", "mean_pgr", "born", "failed", "duplicates", "unborn")
     return {
         island.number: points(
             generation.number,
             {
-                **{name: summary.get(str(island.number), {}).get(name) for name in names},
+                **{name: getattr(figures.get(island.number), name, None) for name in names},
                 "diversity": diversity.get(island.number),
                 "inhabitants": len(island.population),
             },
@@ -59,26 +61,28 @@ def search_points(
     """What a generation adds to the search's run: a section of charts for each kind of figure, a chart for
     each island.
     """
-    summary = generation.summary
-    values: dict[str, float | None] = {"best_pgr": summary.get("best_pgr"), "best_se": summary.get("best_se")}
-    for number, facts in summary.get("islands", {}).items():
+    record = GenerationRecord.of(generation)
+    figures = record.figures
+    values: dict[str, float | None] = {"best_pgr": figures.best_pgr, "best_se": figures.best_se}
+    for number, facts in figures.islands.items():
         for section, name in (
             ("best", "best_pgr"),
             ("mean", "mean_pgr"),
             ("failures", "failed"),
             ("duplicates", "duplicates"),
         ):
-            values[f"{section}/island_{number}"] = facts.get(name)
+            values[f"{section}/island_{number}"] = getattr(facts, name)
     for number, value in diversity.items():
         values[f"diversity/island_{number}"] = value
-    for name, value in summary.get("diversity", {}).items():
+    for name, value in asdict(figures.diversity).items() if figures.diversity else ():
         values[f"diversity/{name}"] = value
-    for arm, tally in summary.get("allocation", {}).items():
-        for name, value in tally.items():
+    for arm, tally in record.state.tallies.items():
+        for name, value in asdict(tally).items():
             values[f"allocation_{name}/{named(arm)}"] = value
-    for name, value in summary.get("baselines", {}).items():
+        values[f"allocation_probability/{named(arm)}"] = figures.probabilities.get(arm)
+    for name, value in figures.baselines.items():
         values[f"baselines/{name}_accuracy"] = value
-    for testbed, scores in summary.get("also", {}).items():
+    for testbed, scores in figures.also.items():
         known = [score for score in scores.values() if score is not None]
         values[f"also/{named(testbed)}"] = max(known) if known else None
     values |= {f"spent/{kind}": amount for kind, amount in spent.items()}
@@ -94,7 +98,7 @@ def island_record(
 ) -> RunRecord:
     """The run of island `number`, nested in the search's; `lives` are its inhabitants, best first."""
     direction = _direction(generation, number)
-    best = generation.summary.get("islands", {}).get(str(number), {}).get("best")
+    best = GenerationRecord.of(generation).state.best.get(number)
     lines = [f"**Island {number}** {escaped(direction)} after generation {generation.number}", ""]
     lines.append(_inhabitants(lives, link) if lives else "Nobody lives here.")
     return RunRecord(
@@ -173,7 +177,7 @@ def search_record(
         params={key: _shown(value) for key, value in settings.items() if value is not None},
         points=tuple(made),
         tags={
-            "best": generation.summary.get("best") or "",
+            "best": GenerationRecord.of(generation).figures.best or "",
             **{
                 f"version.{package}": str(version)
                 for package, version in facts.items()
@@ -189,7 +193,8 @@ def search_record(
 
 
 def _direction(generation: Generation, number: int) -> str:
-    return str(generation.summary.get("islands", {}).get(str(number), {}).get("direction", ""))
+    figures = GenerationRecord.of(generation).figures.islands.get(number)
+    return figures.direction if figures else ""
 
 
 def _inhabitants(lives: Sequence[Life], link: Link) -> str:

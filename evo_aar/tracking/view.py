@@ -7,6 +7,7 @@ from functools import cached_property
 
 from evo_aar.lineage import Genealogy, Node
 from evo_aar.search.finals import finalists
+from evo_aar.search.record import GenerationRecord
 from evo_aar.search.scores import Scores, scores_of
 from evo_aar.tracking.individuals import Life, sort_fates
 from evo_aar.tracking.islands import island_points, search_points, varied
@@ -56,10 +57,10 @@ class SearchView:
     def unborn_traces(self, island: int) -> tuple[Trace, ...]:
         """The conversations that came to no child on an island."""
         places = [
-            individual_id(generation.number, island, one["child"])
+            individual_id(generation.number, island, one.child)
             for generation in self.generations
-            for one in generation.summary.get("unborn", ())
-            if one["island"] == island
+            for one in GenerationRecord.of(generation).state.empty
+            if one.island == island
         ]
         return tuple(trace for place in places for trace in traces_of(self._store.replies.of(place)))
 

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from evo_aar.search.finals import finalists, lead
+from evo_aar.search.record import GenerationRecord
 from evo_aar.search.settings import SearchSettings
 from evo_aar.views.tables import NOTHING, plain, plus_minus
 from population.individual import Trial
@@ -57,13 +58,13 @@ class SearchProgress:
 
     def generation(self, store: Store, number: int) -> None:
         """A line for a generation on record."""
-        summary = store.generations.get(number).summary
-        born = sum(island["born"] for island in summary["islands"].values())
-        failed = sum(island["failed"] for island in summary["islands"].values())
+        figures = GenerationRecord.of(store.generations.get(number)).figures
+        born = sum(island.born for island in figures.islands.values())
+        failed = sum(island.failed for island in figures.islands.values())
+        distinct = figures.diversity.sources if figures.diversity else 0
         self.console.print(
-            f"generation {number}: best PGR {plus_minus(summary['best_pgr'], summary['best_se'])}"
-            f" ({summary['best']}), {born} born, {failed} failed, {summary['diversity']['sources']} distinct"
-            " recipes alive",
+            f"generation {number}: best PGR {plus_minus(figures.best_pgr, figures.best_se)}"
+            f" ({figures.best}), {born} born, {failed} failed, {distinct} distinct recipes alive",
             highlight=False,
         )
 
@@ -77,25 +78,24 @@ class SearchProgress:
 
 def islands_table(store: Store) -> Table:
     """The islands as the last generation left them."""
-    last = store.generations.last()
-    table = Table(title=f"Islands after generation {last.number} (PGR on the fitness split)")
+    number = len(store.generations) - 1
+    table = Table(title=f"Islands after generation {number} (PGR on the fitness split)")
     table.add_column("", justify="right")
     table.add_column("direction", no_wrap=True)
     table.add_column("seed's PGR", justify="right", no_wrap=True)
     table.add_column("best PGR", justify="right", no_wrap=True)
     table.add_column("best", no_wrap=True)
     table.add_column("its idea", ratio=1)
-    first = store.generations.get(0).summary["islands"]
-    for island, facts in last.summary["islands"].items():
-        idea = store.individuals.get(facts["best"]).idea if facts["best"] else ""
-        seed = first[island]
+    first, last = (GenerationRecord.of(store.generations.get(each)) for each in (0, number))
+    for island, figures in last.figures.islands.items():
+        best, seed = last.state.best[island], first.figures.islands[island]
         table.add_row(
-            island,
-            facts["direction"],
-            plus_minus(seed["best_pgr"], seed["best_se"]),
-            plus_minus(facts["best_pgr"], facts["best_se"]),
-            facts["best"] or NOTHING,
-            plain(idea),
+            str(island),
+            figures.direction,
+            plus_minus(seed.best_pgr, seed.best_se),
+            plus_minus(figures.best_pgr, figures.best_se),
+            best or NOTHING,
+            plain(store.individuals.get(best).idea if best else ""),
         )
     return table
 

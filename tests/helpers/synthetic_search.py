@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
+from evo_aar.search.seeds import final_seeds, fresh_seeds, search_seeds
 from evo_aar.search.settings import SearchSettings
-from evo_aar.search.trials import final_seeds, fresh_seeds, search_seeds
 from population.behaviour import behaviour, diversity
 from population.individual import Fitness, Individual, Trial
 from population.island import Generation, Island

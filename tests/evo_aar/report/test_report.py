@@ -22,7 +22,7 @@ from evo_aar.report import figures, shortlist
 from evo_aar.report.opening import begin
 from evo_aar.search.audits import quarantine
 from evo_aar.search.finals import crowned
-from evo_aar.search.trials import SEALED, SPAN
+from evo_aar.search.seeds import SEALED, SPAN
 from population.individual import FAILED, OK
 from population.island import Generation, Island
 from population.store import Store

@@ -22,7 +22,8 @@ from evo_aar.search.audits import (
     quarantine,
     quarantined,
 )
-from evo_aar.search.trials import Candidate, Trials, fresh_seeds, search_seeds
+from evo_aar.search.seeds import fresh_seeds, search_seeds
+from evo_aar.search.trials import Candidate, TrialRunner
 from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
@@ -47,7 +48,10 @@ def audit(testbed, tmp_path_factory, cache):
         evaluator = Evaluator(testbed, cache=cache, spool=folder / "spool")
         evaluator.warm_up()
         auditor = Auditor(
-            store, Trials(store, evaluator), chosen_on=search_seeds(0, SEEDS), seeds=fresh_seeds(0, SEEDS)
+            store,
+            TrialRunner(store, evaluator),
+            chosen_on=search_seeds(0, SEEDS),
+            seeds=fresh_seeds(0, SEEDS),
         )
         yield lambda source: {one.audit: one for one in auditor.audit(Candidate(source, source_hash(source)))}
 

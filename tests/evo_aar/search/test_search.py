@@ -164,7 +164,7 @@ def test_what_was_trained_is_on_the_ledger_once(runs, straight):
 
 def test_elites_are_tried_on_fresh_seeds_and_finalists_on_seeds_nothing_was_selected_on(runs, straight):
     from evo_aar.search.finals import crowned, finalists
-    from evo_aar.search.trials import FINAL
+    from evo_aar.search.seeds import FINAL
 
     with Store.open(runs / "straight" / "search.sqlite", writable=False) as store:
         best = crowned(store)
