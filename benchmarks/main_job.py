@@ -82,8 +82,8 @@ def profile(arguments: list[str]) -> dict[str, float]:
     with clock.part("imports"):
         from evaluator import baselines, evaluator, workers
         from evo_aar.cli import main
-        from evo_aar.runs import session
-        from evo_aar.search import births
+        from evo_aar.runs import evaluators
+        from evo_aar.search import breeding
         from evo_aar.tracking.tracker import Tracker
         from population.database import Database
     made: list[evaluator.Evaluator] = []
@@ -92,13 +92,13 @@ def profile(arguments: list[str]) -> dict[str, float]:
         made.append(self),
         begin(self, *some, **options),
     )[1]
-    clock.times(session, "prepared", "testbed")
+    clock.times(evaluators, "prepared", "testbed")
     clock.times(evaluator.Evaluator, "warm_up", "hidden states")
     clock.times(baselines, "load_or_train", "ceilings")
     clock.times(evaluator, "wait", "workers")
     clock.times(workers, "stop_workers", "workers")
-    clock.times(births.Nursery, "propose", "operators")
-    clock.times(births.Nursery, "repair", "operators")
+    clock.times(breeding.Breeding, "propose", "operators")
+    clock.times(breeding.Breeding, "repair", "operators")
     for name in ("generation", "finish", "pause"):
         clock.times(Tracker, name, "tracking")
     for name in ("select", "query", "append", "append_once"):

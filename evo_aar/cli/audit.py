@@ -36,8 +36,8 @@ def audit(
     from evo_aar.machine.places import run_folder
     from evo_aar.machine.sandbox import is_ours, level_for
     from evo_aar.runs.evaluation import read_recipe
-    from evo_aar.runs.standing import opened, opened_for_writing
-    from evo_aar.runs.worktable import evaluator_of
+    from evo_aar.runs.evaluators import evaluator_of
+    from evo_aar.runs.standing import opened
     from evo_aar.search.audits import FAIL, Auditor, failures, quarantine, quarantined
     from evo_aar.search.seeds import fresh_seeds, search_seeds
     from evo_aar.search.trials import Candidate, TrialRunner
@@ -47,7 +47,7 @@ def audit(
 
     with ExitStack() as stack:
         own = recipe.endswith(".py")
-        store, settings = stack.enter_context((opened if own else opened_for_writing)(runs, run))
+        store, settings = stack.enter_context(opened(runs, run, writable=not own))
         folder = run_folder(runs, run)
         if own:
             source = read_recipe(Path(recipe)).source

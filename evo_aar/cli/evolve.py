@@ -2,57 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evo_aar.cli.options import Device, Price, Prices, Run, Runs, Strong, Student, Unsandboxed, Weak
+from evo_aar.cli.options import Device, Price, Prices, Run, Runs, Strong, Student, Unsandboxed, Weak, spread
 from evo_aar.machine.places import default_workers
 from evo_aar.runs.budgets import Budgets
 from evo_aar.search.settings import SearchSettings
 
+if TYPE_CHECKING:
+    from evo_aar.runs.search_run import SearchRun
+
 DEFAULTS = SearchSettings(testbed="mini/math")
-CORES = default_workers()
 MODELS = ["claude-opus-5-5"]
-Workers = Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")]
-MaxTrials = Annotated[
-    int | None,
-    typer.Option(min=1, help="Stop cleanly before the generation that would begin past this many trials."),
-]
-MaxQuestions = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Stop cleanly before the generation that would begin past this many questions to the grader.",
-    ),
-]
-MaxUsd = Annotated[
-    float | None,
-    typer.Option(
-        help="Stop cleanly before language models have cost more than this, calls in flight counted."
-    ),
-]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Stop cleanly before language models have read and written more tokens than this."
-    ),
-]
-Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Calls of a language model at once.")]
-Patience = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        help="Seconds that a call may take, with all its retries, before the search stops to be resumed.",
-    ),
-]
-MaxHours = Annotated[
-    float | None,
-    typer.Option(help="Stop cleanly before the generation that would begin past this many hours."),
-]
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """How one command works on a search: what `evolve` and `resume` have in common."""
+
+    runs: Runs = Path("runs")
+    workers: Annotated[int, typer.Option(help="Worker processes, each a whole trainer.")] = default_workers()
+    max_trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Stop cleanly before the generation that would begin past this many trials."
+        ),
+    ] = None
+    max_questions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop cleanly before the generation that would begin past this many questions to the"
+            " grader.",
+        ),
+    ] = None
+    max_hours: Annotated[
+        float | None,
+        typer.Option(help="Stop cleanly before the generation that would begin past this many hours."),
+    ] = None
+    max_usd: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop cleanly before language models have cost more than this, calls in flight counted."
+        ),
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Stop cleanly before language models have read and written more tokens than this."
+        ),
+    ] = None
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Calls of a language model at once.")] = 9
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds that a call may take, with all its retries, before the search stops to be resumed.",
+        ),
+    ] = 900.0
+    device: Device = "cpu"
+    unsandboxed: Unsandboxed = False
+
+    @property
+    def budgets(self) -> Budgets:
+        """Raises `UsageError` for a negative limit."""
+        return Budgets(
+            max_trials=self.max_trials,
+            max_questions=self.max_questions,
+            max_hours=self.max_hours,
+            max_usd=self.max_usd,
+            max_tokens=self.max_tokens,
+        )
+
+    def carry_on(self, open_run: Callable[..., SearchRun]) -> None:
+        """Open a run by `open_run`, one of `SearchRun`'s, and run it."""
+        from evo_aar.views.tables import output
+
+        budgets = self.budgets
+        with open_run(
+            runs=self.runs,
+            workers=self.workers,
+            device=self.device,
+            unsandboxed=self.unsandboxed,
+            console=output(),
+        ) as run:
+            run.run(budgets, concurrency=self.concurrency, patience=self.patience)
+
+
+@spread(work=WorkOptions)
 def evolve(
     islands: Annotated[
         int, typer.Option(help="Islands, each seeded with one of the nine directions.")
@@ -89,8 +132,14 @@ def evolve(
         ),
     ] = DEFAULTS.audit_seeds,
     migrate_every: Annotated[
-        int, typer.Option(help="Generations between migrations on the ring; 0 for none.")
+        int, typer.Option(help="Generations between migrations; 0 for none.")
     ] = DEFAULTS.migrate_every,
+    topology: Annotated[
+        str, typer.Option(help="Along which routes the islands' elites migrate.")
+    ] = DEFAULTS.topology,
+    selection: Annotated[
+        str, typer.Option(help="The scheme by which individuals breed and live.")
+    ] = DEFAULTS.selection,
     seed: Annotated[int, typer.Option(help="The search's own seed.")] = DEFAULTS.seed,
     student: Student = None,
     strong: Strong = None,
@@ -129,23 +178,13 @@ def evolve(
     run: Annotated[
         str | None, typer.Option(help="The run's name; default: the testbed's and a number.")
     ] = None,
-    runs: Runs = Path("runs"),
-    workers: Workers = CORES,
-    max_trials: MaxTrials = None,
-    max_questions: MaxQuestions = None,
-    max_hours: MaxHours = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = 9,
-    patience: Patience = 900.0,
-    device: Device = "cpu",
-    unsandboxed: Unsandboxed = False,
+    *,
+    work: WorkOptions,
 ) -> None:
     """Evolve training recipes on islands, and compare the best with the seed recipes and with vanilla
     fine-tuning.
     """
-    from evo_aar.runs.session import SearchSession
-    from evo_aar.views.tables import output
+    from evo_aar.runs.search_run import SearchRun
 
     settings = SearchSettings(
         testbed=testbed,
@@ -164,25 +203,11 @@ def evolve(
         seed=seed,
         also=tuple(name for name in also.split(",") if name),
         allocation=allocation,
+        topology=topology,
+        selection=selection,
         **_operators(operator, model, tries, turns, reply_tokens, prices, price),
     )
-    budgets = Budgets(
-        max_trials=max_trials,
-        max_questions=max_questions,
-        max_hours=max_hours,
-        max_usd=max_usd,
-        max_tokens=max_tokens,
-    )
-    with SearchSession.create(
-        settings,
-        runs=runs,
-        name=run,
-        workers=workers,
-        device=device,
-        unsandboxed=unsandboxed,
-        console=output(),
-    ) as session:
-        session.run(budgets, concurrency=concurrency, patience=patience)
+    work.carry_on(partial(SearchRun.create, settings, name=run))
 
 
 def _operators(
@@ -212,35 +237,12 @@ def _operators(
     }
 
 
-def resume(
-    run: Run,
-    runs: Runs = Path("runs"),
-    workers: Workers = CORES,
-    max_trials: MaxTrials = None,
-    max_questions: MaxQuestions = None,
-    max_hours: MaxHours = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    concurrency: Concurrency = 9,
-    patience: Patience = 900.0,
-    device: Device = "cpu",
-    unsandboxed: Unsandboxed = False,
-) -> None:
+@spread(work=WorkOptions)
+def resume(run: Run, *, work: WorkOptions) -> None:
     """Continue a search from its store, wherever it was interrupted."""
-    from evo_aar.runs.session import SearchSession
-    from evo_aar.views.tables import output
+    from evo_aar.runs.search_run import SearchRun
 
-    budgets = Budgets(
-        max_trials=max_trials,
-        max_questions=max_questions,
-        max_hours=max_hours,
-        max_usd=max_usd,
-        max_tokens=max_tokens,
-    )
-    with SearchSession.resume(
-        run, runs=runs, workers=workers, device=device, unsandboxed=unsandboxed, console=output()
-    ) as session:
-        session.run(budgets, concurrency=concurrency, patience=patience)
+    work.carry_on(partial(SearchRun.resume, run))
 
 
 def register(app: typer.Typer) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -54,3 +59,41 @@ Prices = Annotated[
     Path | None,
     typer.Option(help="A JSON file of prices, in place of the shipped table.", show_default=False),
 ]
+
+
+def spread(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose keyword arguments `groups` are dataclasses of options: on the command line it has their
+    fields as options of its own.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = inspect.signature(command).parameters.values()
+        parameters = [one.replace(annotation=hints[one.name]) for one in own if one.name not in groups]
+        names: dict[str, list[str]] = {}
+        for group, kind in groups.items():
+            hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), include_extras=True)
+            names[group] = [one.name for one in fields(kind)]
+            parameters += [
+                inspect.Parameter(
+                    one.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=inspect.Parameter.empty if one.default is MISSING else one.default,
+                    annotation=hints[one.name],
+                )
+                for one in fields(kind)
+            ]
+
+        @wraps(command)
+        def spread_out(**given: Any) -> None:
+            made = {
+                group: kind(**{name: given.pop(name) for name in names[group]})
+                for group, kind in groups.items()
+            }
+            command(**given, **made)
+
+        spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        spread_out.__annotations__ = {one.name: one.annotation for one in parameters}
+        return spread_out
+
+    return decorate

@@ -48,7 +48,7 @@ def report(
     from evo_aar.errors import UsageError
     from evo_aar.machine.places import run_folder
     from evo_aar.report import running
-    from evo_aar.runs.standing import opened, opened_for_writing
+    from evo_aar.runs.standing import opened
     from evo_aar.tracking.tracker import Tracker
     from evo_aar.views import tables
 
@@ -62,7 +62,7 @@ def report(
             _show(store, run_folder(runs, run), [reports.figures(store, one) for one in openings])
             return
     console = tables.notices()
-    with opened_for_writing(runs, run) as (store, settings):
+    with opened(runs, run, writable=True) as (store, settings):
         openings = store.openings.all()
         current = openings[-1] if openings and not reports.is_complete(store, openings[-1]) else None
         if current is not None and individual:

@@ -47,14 +47,14 @@ def review(
     """
     from evo_aar.errors import UsageError
     from evo_aar.report.opening import finalists
-    from evo_aar.runs.standing import opened_for_writing
+    from evo_aar.runs.standing import opened
     from evo_aar.views import tables
     from population.tables.integrity import REVIEW_VERDICTS, Review
 
     if verdict is not None and verdict not in REVIEW_VERDICTS:
         raise UsageError(f"--verdict {verdict}: {', '.join(REVIEW_VERDICTS[:-1])} or {REVIEW_VERDICTS[-1]}.")
     console = tables.output()
-    with opened_for_writing(runs, run) as (store, settings):
+    with opened(runs, run, writable=True) as (store, settings):
         chosen = [store.individuals.get(one) for one in individual] or finalists(store)
         who = reviewer or typer.prompt("Your name", default=getpass.getuser())
         for number, one in enumerate(chosen, 1):

@@ -33,7 +33,8 @@ from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
 from evo_aar.export.card import card
 from evo_aar.machine.sandbox import described, level_of
 from evo_aar.runs.evaluation import Setup
-from evo_aar.runs.session import PACKAGES
+from evo_aar.runs.evaluators import require_same_testbed
+from evo_aar.runs.versions import PACKAGES
 from evo_aar.search.audits import Auditor, failures, quarantined
 from evo_aar.search.finals import crowned
 from evo_aar.search.record import GenerationRecord, direction_of
@@ -103,11 +104,7 @@ def export(
         settings.testbed, settings.strong, settings.weak, settings.student, device=device, level=level
     )
     with _draft(output) as draft, setup.evaluator(console) as evaluator:
-        if evaluator.testbed.content_hash != testbed:
-            raise UsageError(
-                f"the testbed {settings.testbed} is now {evaluator.testbed.content_hash}, but the search ran"
-                f" on {testbed}. Restore the files or the version that it was begun with."
-            )
+        require_same_testbed(store, evaluator)
         results = _trained_again(evaluator, individual.source, seeds, draft / "students", console)
         again = {
             result.trial.seed: _is_same(result, trial)

@@ -13,7 +13,7 @@ from evo_aar.views import tables
 from evo_aar.report.opening import begin, open_sealed
 from evo_aar.machine.sandbox import level_for
 from evo_aar.search.settings import SearchSettings
-from evo_aar.runs.worktable import evaluator_of
+from evo_aar.runs.evaluators import evaluator_of
 from population.store import Store
 from population.tables.integrity import Opening
 

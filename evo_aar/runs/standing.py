@@ -59,30 +59,24 @@ def _nobody_to_crown(store: Store, settings: SearchSettings) -> bool:
     return True
 
 
-@contextmanager
-def opened(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
-    """A run's store, for reading, and its settings.
+def existing(runs: Path, name: str) -> Path:
+    """The path of a run's store. Raises `UsageError` where there is no such run."""
+    path = store_path(run_folder(runs, name))
+    if not path.exists():
+        raise UsageError(
+            f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}."
+        )
+    return path
 
-    Raises `UsageError` where there is no such run, `StoreError` where it is damaged.
+
+@contextmanager
+def opened(runs: Path, name: str, *, writable: bool = False) -> Iterator[tuple[Store, SearchSettings]]:
+    """A run's store, for reading or to append to, and its settings.
+
+    Raises `UsageError` where there is no such run, `StoreError` where it is damaged, `StoreInUse` where
+    another process has it open to append to.
     """
-    path = store_path(run_folder(runs, name))
-    if not path.exists():
-        raise UsageError(
-            f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}."
-        )
-    with Store.open(path, writable=False) as store:
-        yield store, SearchSettings.from_json(store.settings)
-
-
-@contextmanager
-def opened_for_writing(runs: Path, name: str) -> Iterator[tuple[Store, SearchSettings]]:
-    """As `opened`, to append to. Raises `StoreInUse` where another process has the run open for that."""
-    path = store_path(run_folder(runs, name))
-    if not path.exists():
-        raise UsageError(
-            f"there is no run {name!r} in {runs}. Runs there: {', '.join(names(runs)) or 'none'}."
-        )
-    with Store.open(path) as store:
+    with Store.open(existing(runs, name), writable=writable) as store:
         yield store, SearchSettings.from_json(store.settings)
 
 

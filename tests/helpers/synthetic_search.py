@@ -12,7 +12,7 @@ from evo_aar.search.settings import SearchSettings
 from population.behaviour import behaviour, diversity
 from population.individual import Fitness, Individual, Trial
 from population.island import Generation, Island
-from population.migration import ring_migration
+from population.migration import migrate, ring
 from population.store import Store
 from population.tables.generations import Fate
 from recipes.directions import baseline_sources, directions
@@ -100,7 +100,7 @@ class SyntheticSearch:
                     self._try(
                         self.store.individuals.get(one), fresh_seeds(self.settings.seed, self.settings.seeds)
                     )
-            moves, populations = ring_migration(number, populations, elites)
+            moves, populations = migrate(number, populations, elites, ring(populations))
             fates += [
                 Fate(one, number, island, "elite", "migrates")
                 for island, ones in elites.items()

@@ -13,9 +13,13 @@ from population.behaviour import behaviour, distance, diversity, founders
 from population.errors import PopulationError
 from population.individual import Fitness
 from population.island import Generation, Island, child_stream, island_stream, restored_stream, stream_state
-from population.migration import Migration, ring_migration
+from population.migration import Migration, migrate, ring
 
 POPULATIONS = {0: ("a", "b"), 1: ("c",), 2: ("d", "e")}
+
+
+def ring_migration(generation, populations, elites):
+    return migrate(generation, populations, elites, ring(populations))
 
 
 def candidate(child, pgr, *pool):

@@ -7,6 +7,7 @@ import pytest
 from store_examples import a_failure, a_trial, an_individual
 
 from evo_aar.search.feedback import Feedback
+from evo_aar.search.record import Try
 from population.island import Generation, Island
 from population.migration import Migration
 from population.store import Store
@@ -91,21 +92,21 @@ def test_a_conversation_sees_its_own_tries_in_order_and_no_other_conversation_do
     for digest, share in (("t1", 0.55), ("t2", 0.75), ("t3", 0.65)):
         grade(store, digest, share, seeds=(7,), fidelity=0.25)
     view = teller.at(1, 0)
-    answers = [view.tried(digest, [7], 0.25) for digest in ("t1", "t2", "t3")]
+    answers = [view.tried(Try(digest, (7,), 0.25)) for digest in ("t1", "t2", "t3")]
     assert [one.is_new_best for one in answers] == [True, True, False]  # like is compared with like
     assert answers[2].value == answers[1].value
-    assert view.tried("t2", [7], 0.25) == answers[1]
+    assert view.tried(Try("t2", (7,), 0.25)) == answers[1]
     assert view.best == teller.at(1, 0).best
-    assert teller.at(1, 0).tried("t3", [7], 0.25).is_new_best
+    assert teller.at(1, 0).tried(Try("t3", (7,), 0.25)).is_new_best
 
 
 def test_tries_count_in_later_generations(store):
     for digest, share in (("t1", 0.75), ("t2", 0.65)):
         grade(store, digest, share, seeds=(7,), fidelity=0.25)
     view = feedback(store).at(1, 0)
-    view.tried("t1", [7], 0.25)
-    commit(store, 1, [(0, "cc", 0.6, {"detail": {"tries": view.log()}})])
-    assert not feedback(store).at(2, 0).tried("t2", [7], 0.25).is_new_best
+    view.tried(Try("t1", (7,), 0.25))
+    commit(store, 1, [(0, "cc", 0.6, {"detail": {"tries": [one.to_json() for one in view.log()]}})])
+    assert not feedback(store).at(2, 0).tried(Try("t2", (7,), 0.25)).is_new_best
 
 
 def test_who_migrates_is_put_to_the_ladder_of_where_it_settles(store):
@@ -119,7 +120,7 @@ def test_a_recipe_that_failed_or_was_tried_on_fewer_seeds_is_told_nothing_of(sto
     store.trials.record(a_failure(0, source_hash="ff"))
     commit(store, 1, [(0, "ff", None), (0, "half", None)])
     view = feedback(store).at(2, 0)
-    assert view.of("ff") is None and view.of("half") is None and view.tried("nobody", [3], 0.5) is None
+    assert view.of("ff") is None and view.of("half") is None and view.tried(Try("nobody", (3,), 0.5)) is None
 
 
 def test_a_search_that_is_resumed_tells_the_same(store):

@@ -1,13 +1,17 @@
 """Who fails an audit is not crowned and doesn't migrate; the next best takes its place."""
 
+from dataclasses import replace
+
 import pytest
 from synthetic_search import TESTBED_HASH, SyntheticSearch
 
 from evo_aar.runs.standing import FINISHED, STOPPED, Standing
 from evo_aar.search import finals
 from evo_aar.search.audits import Auditor, quarantined, static_failures
-from evo_aar.search.search import Search
-from evo_aar.search.selection import contender
+from evo_aar.search.selection import LowerBound
+from evo_aar.search.standings import Standings
+from evo_aar.search.succession import Succession
+from evo_aar.search.topologies import Ring
 from population.store import Store
 from population.tables.integrity import Audit
 
@@ -61,7 +65,7 @@ def judge(search, verdicts):
 
 def best_of(search):
     trials = OnRecord(search.store)
-    return finals._ranked(search.store.individuals.all(), trials, search.settings.seeds)
+    return finals._ranked(search.store.individuals.all(), trials, search.settings)
 
 
 def test_the_best_is_crowned_where_it_passes(search):
@@ -108,7 +112,12 @@ def test_who_fails_the_static_read_leaves_before_a_migration(search):
     search._try(one, range(3))
     assert "60 constants" in static_failures(one.source) and static_failures(sound.source) == ""
     trials = OnRecord(search.store)
-    living = {0: [contender(each, trials.of(each.source_hash), 0.05, 3) for each in (sound, one)], 1: []}
-    kept, fates = Search(search.store, search.settings, None, trials, {})._set_apart(5, living)
-    assert [each.id for each in kept[0]] == [sound.id]
-    assert [(fate.individual, fate.kind) for fate in fates] == [(one.id, "quarantined")]
+    succession = Succession(
+        search.store, replace(search.settings, generations=9), trials, scheme=LowerBound(), topology=Ring()
+    )
+    standings = Standings(search.store, trials, LowerBound(), seeds=3)
+    before = {0: standings.contenders([sound.id]), 1: []}
+    decided = succession.decide(4, before, {0: [one.id], 1: []}, standings)
+    assert {move.individual for move in decided.migrations} == {sound.id}
+    assert [each.id for each in decided.kept[0]] == [sound.id]
+    assert (one.id, "quarantined") in [(fate.individual, fate.kind) for fate in decided.fates]

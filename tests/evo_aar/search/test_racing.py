@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from small_testbeds import small_testbed
 
 from evo_aar.search.racing import CRITICAL, Race, paired_deviation, rungs
-from evo_aar.search.selection import contender
+from evo_aar.search.selection import LowerBound
+from evo_aar.search.standings import contender
 from evo_aar.search.trials import Candidate
 from population.individual import Individual, Trial
 from population.store import Store
@@ -148,8 +149,9 @@ def test_who_was_raced_out_is_no_contender():
     one = Individual.born(
         generation=1, island=0, child=0, source="x = 1\n", source_hash="a" * 16, operator="offline"
     )
-    assert contender(one, group("a" * 16, [0.9]), 0.0, 3) is None
-    assert contender(one, group("a" * 16, [0.9, 0.9, 0.9]), 0.0, 3) is not None
+    rule = {"scheme": LowerBound(), "deviation": 0.0, "seeds": 3}
+    assert contender(one, group("a" * 16, [0.9]), **rule) is None
+    assert contender(one, group("a" * 16, [0.9, 0.9, 0.9]), **rule) is not None
 
 
 def test_a_search_that_races_keeps_out_whom_it_raced_out(tmp_path, cache):
