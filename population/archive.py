@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -12,15 +13,19 @@ from population.errors import PopulationError
 from population.individual import Fitness, Individual
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Eligible(Protocol):
     """Who may enter an archive: an individual with its fitness and its pool predictions [n]
     (`population.behaviour`).
     """
 
-    individual: Individual
-    estimate: Fitness
-    behaviour: np.ndarray
+    @property
+    def individual(self) -> Individual: ...
+
+    @property
+    def estimate(self) -> Fitness: ...
+
+    @property
+    def behaviour(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Archive:
                 " threshold in [0, 1]."
             )
 
-    def choose(self, candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    def choose(self, candidates: Iterable[Eligible]) -> tuple[str, ...]:
         """The ids that the archive holds, best first, given all who were ever born on the island and have a
         fitness.
 
@@ -48,7 +53,7 @@ class Archive:
         neither the order in which they come nor the archives before matter, so a fitness that more trials
         have corrected is corrected here too.
         """
-        chosen: list[Candidate] = []
+        chosen: list[Eligible] = []
         for candidate in sorted(candidates, key=lambda each: (-each.estimate.mean, each.individual.rank)):
             if len(chosen) == self.size:
                 break

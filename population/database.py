@@ -70,13 +70,9 @@ class Database:
         self, table: str, where: str = "1", values: tuple = (), order: str = "seq"
     ) -> list[sqlite3.Row]:
         """Whole rows of `table`, their checksums verified."""
-        rows = self.query(f"SELECT * FROM {table} WHERE {where} ORDER BY {order}", values)
-        for row in rows:
-            if row["checksum"] != _checksum(row):
-                raise StoreError(
-                    f"{self.path}, table {table}, row {row['seq']}: {_REMEDIES['SQLITE_CORRUPT']}."
-                )
-        return rows
+        with self._mutex, self._guarded("read"):
+            self._check_usable()
+            return rows_of(self._connection, self.path, table, where, values, order)
 
     def query(self, sql: str, values: tuple = ()) -> list[sqlite3.Row]:
         """The rows that a SELECT gives, unverified: for counts, sums and lists of keys."""
@@ -134,7 +130,7 @@ class Database:
             column: value + 0.0 if isinstance(value, float) else value for column, value in row.items()
         }  # SQLite keeps no -0.0
         row["at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row["checksum"] = _checksum(row)
+        row["checksum"] = checksum(row)
         names = ", ".join(row)
         marks = ", ".join("?" for _ in row)
         with self.transaction(), self._guarded("written to"):
@@ -191,6 +187,23 @@ class Database:
             yield
 
 
+def rows_of(
+    connection: sqlite3.Connection,
+    path: Path,
+    table: str,
+    where: str = "1",
+    values: tuple = (),
+    order: str = "seq",
+) -> list[sqlite3.Row]:
+    """Whole rows of `table`. Raises StoreError where one is not what its checksum says."""
+    sql = f"SELECT * FROM {table} WHERE {where} ORDER BY {order}"
+    rows = connection.execute(sql, values).fetchall()
+    for row in rows:
+        if row["checksum"] != checksum(row):
+            raise StoreError(f"{path}, table {table}, row {row['seq']}: {_REMEDIES['SQLITE_CORRUPT']}.")
+    return rows
+
+
 @contextlib.contextmanager
 def translated(path: Path, action: str) -> Iterator[None]:
     """SQLite's errors as StoreError with place and remedy."""
@@ -234,7 +247,7 @@ def _current_task() -> object:
         return threading.current_thread()
 
 
-def _checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
+def checksum(row: Mapping[str, Any] | sqlite3.Row) -> str:
     """16 hexadecimal digits over all columns but `seq` and the checksum itself, names and types included."""
     digest = hashlib.blake2b(digest_size=8)
     for column in sorted(set(row.keys()) - set(_OWN_COLUMNS)):

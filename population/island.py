@@ -18,18 +18,16 @@ from population.jsontext import plain
 class Island:
     """One island as a generation left it.
 
-    `population` and `archive` are ids, best first; an individual may live on several islands. `stream` is the
-    JSON state of the island's random generator. Raises PopulationError where an id comes twice.
+    `population` and `archive` are ids, best first; an individual may live on several islands. Raises
+    PopulationError where an id comes twice.
     """
 
     number: int
     population: tuple[str, ...] = ()
     archive: tuple[str, ...] = ()
-    stream: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "number", int(self.number))
-        object.__setattr__(self, "stream", plain(self.stream))
         for name in ("population", "archive"):
             identities = tuple(getattr(self, name))
             object.__setattr__(self, name, identities)
@@ -67,33 +65,8 @@ class Generation:
         raise PopulationError(f"generation {self.number} has no island {number}. Its islands: {known}.")
 
 
-def island_stream(seed: int, island: int) -> np.random.Generator:
-    """The stream with which `island` begins a search of this seed: for what is chosen on the island as a
-    whole.
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(island,)))
-
-
 def child_stream(seed: int, generation: int, island: int, child: int) -> np.random.Generator:
     """The stream that belongs to one birth alone: children made at the same time do not disturb
     each other's.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(generation, island, child)))
-
-
-def stream_state(stream: np.random.Generator) -> dict[str, Any]:
-    """The state of a stream as JSON, for `Island.stream`."""
-    return plain(stream.bit_generator.state)
-
-
-def restored_stream(state: dict[str, Any]) -> np.random.Generator:
-    """A stream that continues from `state`. Raises PopulationError where it is none of ours."""
-    stream = np.random.default_rng(0)
-    try:
-        stream.bit_generator.state = state
-    except (KeyError, TypeError, ValueError) as error:
-        raise PopulationError(
-            f"this is no state of a {type(stream.bit_generator).__name__} stream ({error}). Take it from"
-            " stream_state."
-        ) from None
-    return stream

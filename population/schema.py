@@ -6,18 +6,22 @@ columns).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x45414152  # "EAAR": tells a store from any other SQLite file
 
 
 class Table(NamedTuple):
-    """A table's own columns, those that identify a row, and its constraints."""
+    """A table's own columns, those that identify a row, its constraints, and the columns of its indexes by
+    name.
+    """
 
     columns: str
     key: tuple[str, ...] = ()
     checks: str = ""
+    indexes: tuple[tuple[str, str], ...] = ()
 
 
 TABLES: dict[str, Table] = {
@@ -27,6 +31,10 @@ TABLES: dict[str, Table] = {
         source TEXT NOT NULL, source_hash TEXT NOT NULL, operator TEXT NOT NULL, parents TEXT NOT NULL,
         idea TEXT NOT NULL, detail TEXT NOT NULL""",
         ("id",),
+        indexes=(
+            ("individuals_by_birth", "generation, island, child"),
+            ("individuals_by_source", "source_hash"),
+        ),
     ),
     "trials": Table(
         """source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL, fidelity REAL NOT NULL,
@@ -64,7 +72,7 @@ TABLES: dict[str, Table] = {
     ),
     "generation_islands": Table(
         """generation INTEGER NOT NULL, island INTEGER NOT NULL, population TEXT NOT NULL,
-        archive TEXT NOT NULL, stream TEXT NOT NULL""",
+        archive TEXT NOT NULL""",
         ("generation", "island"),
     ),
     "fates": Table(
@@ -85,8 +93,14 @@ TABLES: dict[str, Table] = {
     "ledger": Table(
         """kind TEXT NOT NULL, amount REAL NOT NULL, individual TEXT, island INTEGER, generation INTEGER,
         operator TEXT, detail TEXT NOT NULL""",
+        indexes=(("ledger_by_kind", "kind"),),
     ),
-    "sessions": Table("sandbox TEXT NOT NULL CHECK (sandbox IN ('A', 'B', 'C', 'D'))"),
+    "asked": Table(
+        """phase TEXT NOT NULL, source_hash TEXT NOT NULL, testbed TEXT NOT NULL, seed INTEGER NOT NULL,
+        fidelity REAL NOT NULL""",
+        ("source_hash", "testbed", "seed", "fidelity"),
+    ),
+    "stints": Table("sandbox TEXT NOT NULL CHECK (sandbox IN ('A', 'B', 'C', 'D')), versions TEXT NOT NULL"),
     "findings": Table(
         """author TEXT NOT NULL, island INTEGER NOT NULL, generation INTEGER NOT NULL, title TEXT NOT NULL,
         text TEXT NOT NULL, text_hash TEXT NOT NULL, source_hash TEXT""",
@@ -94,37 +108,32 @@ TABLES: dict[str, Table] = {
     ),
 }
 
-INDEXES = (
-    "CREATE INDEX individuals_by_birth ON individuals (generation, island, child)",
-    "CREATE INDEX individuals_by_source ON individuals (source_hash)",
-    "CREATE INDEX ledger_by_kind ON ledger (kind)",
-)
 
-
-def statements() -> list[str]:
+def statements(tables: Mapping[str, Table] = TABLES) -> list[str]:
     """The SQL that makes an empty store."""
     made = [f"PRAGMA application_id = {APPLICATION_ID}"]
-    for table, (columns, key, checks) in TABLES.items():
-        constraints = ([f"UNIQUE ({', '.join(key)})"] if key else []) + ([checks] if checks else [])
-        parts = [
-            "seq INTEGER PRIMARY KEY",
-            columns,
-            "at TEXT NOT NULL",
-            "checksum TEXT NOT NULL",
-            *constraints,
-        ]
-        made.append(f"CREATE TABLE {table} ({', '.join(parts)})")
-        for event in ("UPDATE", "DELETE"):
-            made.append(
-                f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, 'append-only: {table} refuses {event}'); END"
-            )
-        # REPLACE deletes without asking the DELETE trigger unless a connection asks for it; this one is asked
-        # first, always.
-        taken = f" OR ({' AND '.join(f'{column} = NEW.{column}' for column in key)})" if key else ""
+    for name, table in tables.items():
+        made += statements_of(name, table)
+    return made
+
+
+def statements_of(name: str, table: Table) -> list[str]:
+    """The SQL that makes one table, with its triggers and indexes."""
+    constraints = [f"UNIQUE ({', '.join(table.key)})"] if table.key else []
+    constraints += [table.checks] if table.checks else []
+    own = ["seq INTEGER PRIMARY KEY", table.columns, "at TEXT NOT NULL", "checksum TEXT NOT NULL"]
+    made = [f"CREATE TABLE {name} ({', '.join([*own, *constraints])})"]
+    for event in ("UPDATE", "DELETE"):
         made.append(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE seq = NEW.seq{taken}) "
-            f"BEGIN SELECT RAISE(ABORT, 'append-only: {table} has this row'); END"
+            f"CREATE TRIGGER {name}_no_{event.lower()} BEFORE {event} ON {name} "
+            f"BEGIN SELECT RAISE(ABORT, 'append-only: {name} refuses {event}'); END"
         )
-    return made + list(INDEXES)
+    # REPLACE deletes without asking the DELETE trigger unless a connection asks for it; this one is asked
+    # first, always.
+    taken = f" OR ({' AND '.join(f'{column} = NEW.{column}' for column in table.key)})" if table.key else ""
+    made.append(
+        f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {name} "
+        f"WHEN EXISTS (SELECT 1 FROM {name} WHERE seq = NEW.seq{taken}) "
+        f"BEGIN SELECT RAISE(ABORT, 'append-only: {name} has this row'); END"
+    )
+    return made + [f"CREATE INDEX {index} ON {name} ({columns})" for index, columns in table.indexes]

@@ -17,19 +17,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from population import upgrade as upgrades
 from population.database import Database, connect, translated
 from population.errors import StoreError
 from population.forum import Forum
 from population.jsontext import canonical
 from population.lock import WriterLock
 from population.schema import APPLICATION_ID, FORMAT, statements
+from population.tables.asked import Asked
 from population.tables.correctness import Correctness
 from population.tables.generations import Generations
 from population.tables.individuals import Individuals
 from population.tables.integrity import Audits, Openings, Reviews
 from population.tables.ledger import Ledger
 from population.tables.replies import Replies
-from population.tables.sessions import Sessions
+from population.tables.stints import Stints
 from population.tables.trials import Trials
 
 # What a search's outcome is made of: table, columns, an order that no timing changes.
@@ -54,7 +56,9 @@ _OUTCOME = (
         "source_hash, testbed, audit",
     ),
     ("generations", "number, islands, summary", "number"),
-    ("generation_islands", "generation, island, population, archive, stream", "generation, island"),
+    # Format 1 had a column that was always '{}': it stays in the hash, so that a search has one in every
+    # format.
+    ("generation_islands", "generation, island, population, archive, '{}'", "generation, island"),
     ("fates", "individual, generation, island, kind, reason", "generation, island, individual, kind"),
     ("migrations", "generation, individual, origin, target", "generation, origin, target, individual"),
     (
@@ -68,7 +72,7 @@ _OUTCOME = (
 class Store:
     """An open store. Make one with `create` or `open`; close it, or use it as a context manager.
 
-    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, sessions,
+    individuals, trials, correctness, generations (with fates and migrations), replies, ledger, stints, asked,
     forum, audits, reviews, openings: one attribute a kind of event. Every method of theirs raises StoreError
     where the file cannot be read or appended to; nothing acknowledged is lost by it.
     """
@@ -81,7 +85,8 @@ class Store:
         self.generations = Generations(database, self.individuals)
         self.replies = Replies(database)
         self.ledger = Ledger(database)
-        self.sessions = Sessions(database)
+        self.stints = Stints(database)
+        self.asked = Asked(database)
         self.forum = Forum(database)
         self.audits = Audits(database)
         self.reviews = Reviews(database)
@@ -207,42 +212,69 @@ def _build(draft: Path, meta: dict[str, str]) -> None:
 
 
 def _opened(path: Path, lock: WriterLock | None) -> Database:
+    writable = lock is not None
     with translated(path, "opened"):
-        database = Database(path, _connection(path, lock), lock, writable=lock is not None)
+        connection = _connection(path, writable)
     try:
-        if database.query("PRAGMA application_id")[0][0] != APPLICATION_ID:
-            raise StoreError(f"{path} is an SQLite file, but no search's store. Check the path.")
-        formats = database.query("SELECT value FROM meta WHERE name = 'format'")
-        found = formats[0]["value"] if formats else "unknown"
-        if found != str(FORMAT):
-            raise StoreError(
-                f"{path} has store format {found}; this version reads {FORMAT}. Install the version that"
-                f" wrote it: {_meta(database, 'facts')}."
-            )
-        schema = database.query("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        made = {" ".join(row["sql"].split()) for row in schema}
-        if made != {
-            " ".join(statement.split()) for statement in statements() if statement.startswith("CREATE")
-        }:
-            raise StoreError(
-                f"{path} has lost or gained tables or triggers: it is damaged or was altered. Restore it from"
-                " a copy."
-            )
-        if lock is not None:
-            problem = database.query("PRAGMA integrity_check(1)")[0][0]
-            if problem != "ok":
-                raise StoreError(
-                    f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from a"
-                    " copy."
-                )
+        with translated(path, "opened"):
+            found = _format_of(path, connection)
+            if writable:
+                problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                if problem != "ok":
+                    raise StoreError(
+                        f"{path} is damaged ({problem.splitlines()[0]}). Restore it, with its -wal file, from"
+                        " a copy."
+                    )
+        if found != FORMAT:
+            connection = _upgraded(path, connection, found, writable)
     except BaseException:
-        database.close()
+        connection.close()
         raise
-    return database
+    return Database(path, connection, lock, writable)
 
 
-def _connection(path: Path, lock: WriterLock | None) -> sqlite3.Connection:
-    if lock is not None:
+def _format_of(path: Path, connection: sqlite3.Connection) -> int:
+    """The store's format, one that this version reads.
+
+    Raises StoreError for any other file, or an altered one.
+    """
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(f"{path} is an SQLite file, but no search's store. Check the path.")
+    meta = dict(map(tuple, connection.execute("SELECT name, value FROM meta")))
+    found = meta.get("format", "unknown")
+    if not upgrades.known(found):
+        raise StoreError(
+            f"{path} has store format {found}; this version reads {FORMAT} and earlier ones. Install the"
+            f" version that wrote it: {meta.get('facts', 'unknown')}."
+        )
+    if not upgrades.is_intact(connection, int(found)):
+        raise StoreError(
+            f"{path} has lost or gained tables or triggers: it is damaged or was altered. Restore it from"
+            " a copy."
+        )
+    return int(found)
+
+
+def _upgraded(path: Path, connection: sqlite3.Connection, found: int, writable: bool) -> sqlite3.Connection:
+    """The connection to the store in this version's format: in place, or in memory where it is read alone."""
+    try:
+        with translated(path, "upgraded"):
+            if writable:
+                upgrades.keep_copy(path, connection, found)
+            else:
+                file, connection = connection, upgrades.in_memory(connection)
+                file.close()
+            upgrades.upgrade(connection, found, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be upgraded: no copy of it could be put beside it ({error.strerror}). It is as"
+            " it was; make room, or give yourself write permission."
+        ) from None
+    return connection
+
+
+def _connection(path: Path, writable: bool) -> sqlite3.Connection:
+    if writable:
         return connect(path, "rw")
     try:
         connection = connect(path, "ro")

@@ -38,6 +38,7 @@ def audit(
     from evo_aar.runs.evaluation import read_recipe
     from evo_aar.runs.evaluators import evaluator_of
     from evo_aar.runs.standing import opened
+    from evo_aar.runs.versions import decisive, versions
     from evo_aar.search.audits import FAIL, Auditor, failures, quarantine, quarantined
     from evo_aar.search.seeds import fresh_seeds, search_seeds
     from evo_aar.search.trials import Candidate, TrialRunner
@@ -68,7 +69,7 @@ def audit(
                 store, settings, folder, workers=workers or default_workers(), device=device, level=level
             )
         )
-        record.sessions.begin(level)
+        record.stints.begin(level, decisive(versions()))
         evaluator.warm_up(
             lambda done, total: bar.update(task, description="hidden states", completed=done, total=total)
         )

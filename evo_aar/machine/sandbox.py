@@ -38,7 +38,7 @@ def is_ours(source: str) -> bool:
 
 def level_of(store: Store) -> Level | None:
     """The weakest level that any part of a run was run at; None before its first session."""
-    return worst([Level(one) for one in store.sessions.sandboxes()])
+    return worst([Level(one.sandbox) for one in store.stints.all()])
 
 
 def described(level: Level | None) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from evo_aar.views import tables
 from evo_aar.report.opening import begin, open_sealed
 from evo_aar.machine.sandbox import level_for
+from evo_aar.runs.versions import decisive, versions
 from evo_aar.search.settings import SearchSettings
 from evo_aar.runs.evaluators import evaluator_of
 from population.store import Store
@@ -39,7 +40,7 @@ def run(
     with tables.progress(console) as bar:
         task = bar.add_task("sealed split", total=None)
         with evaluator_of(store, settings, folder, workers=workers, device=device, level=level) as evaluator:
-            store.sessions.begin(level)
+            store.stints.begin(level, decisive(versions()))
             opening = current or begin(
                 store,
                 rows,

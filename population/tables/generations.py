@@ -144,7 +144,6 @@ class Generations:
             "island": island.number,
             "population": canonical(island.population),
             "archive": canonical(island.archive),
-            "stream": canonical(island.stream),
         }
         return self._database.append_once(
             "generation_islands", row, f"island {island.number} in generation {generation}"
@@ -164,5 +163,4 @@ def _island(row: sqlite3.Row) -> Island:
         row["island"],
         tuple(json.loads(row["population"])),
         tuple(json.loads(row["archive"])),
-        json.loads(row["stream"]),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from repository import HELPERS, ROOT
 
 from population.individual import Individual, Trial
-from population.island import Generation, Island, island_stream, stream_state
+from population.island import Generation, Island
 from population.store import Store
 from population.tables.replies import Turn
 
@@ -56,7 +56,7 @@ def with_two(store):
 
 def generation_zero(**changes):
     islands = (
-        Island(0, ("g000-i0-c00",), ("g000-i0-c00",), stream_state(island_stream(7, 0))),
+        Island(0, ("g000-i0-c00",), ("g000-i0-c00",)),
         Island(1, ("g000-i1-c00",)),
     )
     return Generation(**{"number": 0, "islands": islands, "summary": {"best": 0.5}, **changes})

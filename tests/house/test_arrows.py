@@ -1,5 +1,5 @@
-"""The house's arrows point one way: evo_aar -> evaluator, population, recipes; evaluator -> recipes; the others
-to nobody. Within evo_aar, its rooms know one another as ARROWS says, function-level imports included.
+"""The house's arrows point one way: evo_aar -> evaluator, population, recipes; evaluator -> recipes; the
+others to nobody. Within evo_aar, its rooms know one another as ARROWS says, function-level imports included.
 """
 
 import ast

@@ -12,6 +12,7 @@ from population.errors import StoreError
 from population.forum import Finding
 from population.migration import Migration
 from population.store import Store
+from population.tables.asked import TrialKey
 from population.tables.generations import Fate
 from population.tables.integrity import Audit, Opening, Review, SealedScore
 
@@ -99,7 +100,8 @@ def filled(store):
     store.correctness.record(a_trial(), [True, False])
     store.replies.record(TURN, "a" * 32, "yes")
     store.ledger.add("usd", 1)
-    store.sessions.begin("A")
+    store.stints.begin("A", {"torch": "2.13.0"})
+    store.asked.commit("generation 0", [TrialKey("5eed", "mini", 0, 1.0)])
     store.audits.record(Audit("5eed", "mini", "static read", "pass", None, None, None, "nothing"))
     store.reviews.add(Review("g000-i0-c00", "Ada", "approve"))
     store.openings.record(Opening(1, ({"source_hash": "5eed"},), {}))

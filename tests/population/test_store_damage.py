@@ -1,5 +1,6 @@
 """A store that is damaged, of another version, or not a store at all."""
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -8,23 +9,20 @@ from hypothesis import strategies as st
 from store_examples import a_pool, a_trial, an_individual
 
 from population import schema
-from population import store as store_module
 from population.errors import StoreError
 from population.store import Store
 
 
-def test_a_store_of_another_version_is_refused_with_both_versions_and_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "FORMAT", schema.FORMAT + 1)
-    Store.create(tmp_path / "s", {}, {"evo_aar": "9.9"}).close()
-    monkeypatch.undo()
+def test_a_store_of_a_later_version_is_refused_with_both_versions_and_the_remedy(tmp_path):
+    path, later = tmp_path / "s", schema.FORMAT + 1
+    Store.create(path, {}, {"evo_aar": "9.9"}).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER meta_no_update")
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (later,))
+    said = rf"has store format {later}; this version reads {schema.FORMAT} and earlier ones\. Install .*9\.9"
     for writable in (True, False):
-        with pytest.raises(
-            StoreError,
-            match=(
-                rf"has store format {schema.FORMAT + 1}; this version reads {schema.FORMAT}\. Install .*9\.9"
-            ),
-        ):
-            Store.open(tmp_path / "s", writable)
+        with pytest.raises(StoreError, match=said):
+            Store.open(path, writable)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
