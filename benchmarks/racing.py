@@ -26,8 +26,9 @@ from evo_aar.search.finals import crowned, finalists
 from evo_aar.search.racing import Race, rungs
 from evo_aar.search.seeds import search_seeds
 from evo_aar.search.settings import SearchSettings
-from population.individual import Trial, paired_difference
+from population.fitness import paired_difference
 from population.store import Store
+from population.trial import Trial
 
 
 def replay(store: Store) -> dict[str, int]:

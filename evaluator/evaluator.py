@@ -132,7 +132,7 @@ class Evaluator:
         """Whether the strong model can answer zero-shot here."""
         return self._states.has_prior()
 
-    def in_world(self, name: str, progress: Callable[[int, int], None] | None = None) -> Evaluator:
+    def in_world(self, name: str, progress: Callable[[int, int], object] | None = None) -> Evaluator:
         """An evaluator like this one in a changed world (`evaluator.audits.worlds`), measured against this
         one's baselines.
         """

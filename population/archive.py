@@ -10,7 +10,8 @@ import numpy as np
 
 from population.behaviour import NEAR_DUPLICATE, distance
 from population.errors import PopulationError
-from population.individual import Fitness, Individual
+from population.fitness import Fitness
+from population.individual import Individual
 
 
 class Eligible(Protocol):

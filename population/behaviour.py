@@ -13,7 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from population.errors import PopulationError
-from population.individual import Individual, Trial
+from population.individual import Individual
+from population.trial import Trial, successful
 
 NEAR_DUPLICATE = 0.02
 """The distance below which two recipes count as one behaviour."""
@@ -24,16 +25,15 @@ def behaviour(trials: Iterable[Trial]) -> np.ndarray | None:
 
     Raises PopulationError where the trials are not of one testbed, whose pool they share.
     """
-    trials = sorted(
-        (trial for trial in trials if trial.ok and trial.pool is not None), key=lambda trial: trial.seed
-    )
-    if not trials:
+    sound = sorted(successful(trials), key=lambda trial: trial.seed)
+    pools = [(trial.testbed, trial.pool) for trial in sound if trial.pool is not None]
+    if not pools:
         return None
-    if len({(trial.testbed, trial.pool.shape) for trial in trials}) > 1:
+    if len({(testbed, pool.shape) for testbed, pool in pools}) > 1:
         raise PopulationError(
             "pool predictions of several testbeds have no mean. Choose trials of one testbed."
         )
-    return np.mean([trial.pool for trial in trials], axis=0, dtype=np.float64)
+    return np.asarray(np.mean([pool for _, pool in pools], axis=0, dtype=np.float64))
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -84,7 +84,8 @@ def diversity(
         for i in populations[island]
         if behaviours.get(i) is not None
     ]
-    within, between = [], []
+    within: list[float] = []
+    between: list[float] = []
     for (home, first), (other, second) in combinations(inhabitants, 2):
         (within if home == other else between).append(distance(behaviours[first], behaviours[second]))
     founder, share = _main_founder(living, individuals)

@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from population.individual import Fitness
+from population.fitness import Fitness
 from population.store import Store
+from population.trial import FAILED, OK
 
 _TRIAL_COLUMNS = (
     "source_hash",
@@ -64,7 +65,13 @@ def individuals_frame(store: Store, testbed: str, fidelity: float = 1.0) -> pd.D
 
 def trials_frame(store: Store) -> pd.DataFrame:
     """Every trial, without its curves and pool predictions."""
-    rows = [[getattr(trial, name) for name in _TRIAL_COLUMNS] for trial in store.trials.all()]
+    rows = [
+        {
+            **{name: getattr(trial, name, None) for name in _TRIAL_COLUMNS},
+            "status": OK if trial.ok else FAILED,
+        }
+        for trial in store.trials.all()
+    ]
     return pd.DataFrame(rows, columns=list(_TRIAL_COLUMNS)).astype({"accuracy": float, "pgr": float})
 
 

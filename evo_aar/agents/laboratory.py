@@ -15,8 +15,8 @@ from evaluator.trial import Trial as Request
 from evo_aar.search.operator import OperatorContext
 from evo_aar.search.seeds import try_seed
 from evo_aar.search.trials import TRY_FIDELITY, Candidate, TrialRunner
-from population.individual import Trial
 from population.store import Store
+from population.trial import Trial
 
 _WRAPPED = '''"""What an operator looks at."""
 import numpy as np

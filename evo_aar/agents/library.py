@@ -12,8 +12,9 @@ from evo_aar.search.record import BirthRecord, Try
 from evo_aar.search.trials import TRY_FIDELITY
 from population.behaviour import behaviour, distance
 from population.forum import Finding
-from population.individual import Individual, Trial
+from population.individual import Individual
 from population.store import Store
+from population.trial import Trial
 
 LOGGED_STEPS = 10
 TRAININGS = 12

@@ -36,7 +36,7 @@ def audit(
     from evo_aar.machine.places import run_folder
     from evo_aar.machine.sandbox import is_ours, level_for
     from evo_aar.runs.evaluation import read_recipe
-    from evo_aar.runs.evaluators import evaluator_of
+    from evo_aar.runs.evaluators import Workplace, evaluator_of
     from evo_aar.runs.standing import opened
     from evo_aar.runs.versions import decisive, versions
     from evo_aar.search.audits import FAIL, Auditor, failures, quarantine, quarantined
@@ -66,7 +66,7 @@ def audit(
         task = bar.add_task("audit", total=None)
         evaluator = stack.enter_context(
             evaluator_of(
-                store, settings, folder, workers=workers or default_workers(), device=device, level=level
+                store, settings, Workplace(folder / "spool", workers or default_workers(), device, level)
             )
         )
         record.stints.begin(level, decisive(versions()))

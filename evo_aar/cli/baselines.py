@@ -30,7 +30,7 @@ def baselines(
     from evo_aar.cli import trial_tables
     from evo_aar.runs import evaluation
     from evo_aar.views import tables
-    from population.individual import Fitness
+    from population.fitness import Fitness
     from recipes.directions import baseline_sources
     from recipes.source import idea
 

@@ -11,7 +11,6 @@ from evo_aar.cli.options import Device, Run, Runs, Unsandboxed, Workers
 from evo_aar.machine.places import default_workers
 
 if TYPE_CHECKING:
-    from evo_aar.report import Figures
     from population.store import Store
 
 
@@ -47,7 +46,9 @@ def report(
     from evo_aar import report as reports
     from evo_aar.errors import UsageError
     from evo_aar.machine.places import run_folder
-    from evo_aar.report import running
+    from evo_aar.machine.sandbox import level_for
+    from evo_aar.runs import sealed
+    from evo_aar.runs.evaluators import Workplace
     from evo_aar.runs.standing import opened
     from evo_aar.tracking.tracker import Tracker
     from evo_aar.views import tables
@@ -59,7 +60,7 @@ def report(
                 raise UsageError(
                     "report: the sealed split has been opened. Other finalists need another opening: --again."
                 )
-            _show(store, run_folder(runs, run), [reports.figures(store, one) for one in openings])
+            _show(store, run_folder(runs, run))
             return
     console = tables.notices()
     with opened(runs, run, writable=True) as (store, settings):
@@ -69,27 +70,20 @@ def report(
             raise UsageError(
                 f"report: opening {current.number} was interrupted; finish it first, without --individual."
             )
-        rows = None if current else reports.shortlist(store, individual)
-        running.run(
-            store,
-            settings,
-            run_folder(runs, run),
-            current,
-            rows,
-            seeds=seeds,
-            workers=workers or default_workers(),
-            device=device,
-            unsandboxed=unsandboxed,
-            console=console,
-        )
-        _show(store, run_folder(runs, run), [reports.figures(store, one) for one in store.openings.all()])
+        rows = [] if current else reports.shortlist(store, individual)
+        level = level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
+        place = Workplace(run_folder(runs, run) / "spool", workers or default_workers(), device, level)
+        sealed.run(store, settings, place, current, rows, seeds=seeds, console=console)
+        _show(store, run_folder(runs, run))
         Tracker(runs, store, run, warn=lambda line: console.print(tables.plain(line))).finish()
 
 
-def _show(store: Store, folder: Path, found: list[Figures]) -> None:
+def _show(store: Store, folder: Path) -> None:
     from evo_aar import report as reports
     from evo_aar.views import tables
 
+    figured = [reports.figures(store, one) for one in store.openings.all()]
+    found = [figures for figures in figured if figures is not None]
     for figures in found:
         reports.write(figures, reports.report_folder(folder, figures.opening.number))
     last = found[-1]

@@ -73,7 +73,7 @@ def _tell(console: Console, store: Store, settings: SearchSettings, one: Individ
     from evo_aar.export.ancestry import ancestry
     from evo_aar.search.seeds import final_seeds, search_seeds
     from evo_aar.views import tables
-    from population.individual import Fitness
+    from population.fitness import Fitness
 
     testbed = store.facts["testbed_hash"]
     trials = store.trials.of(one.source_hash, testbed, 1.0)

@@ -11,7 +11,8 @@ from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator
 from evo_aar.machine.sandbox import described
 from evo_aar.views import tables
-from population.individual import Fitness, Trial
+from population.fitness import Fitness
+from population.trial import Trial
 from recipes.source import RecipeFile
 
 MOST_TRAININGS = 12

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from population.individual import Fitness, Individual
+from population.fitness import Fitness
+from population.individual import Individual
 from population.store import Store
 
 

@@ -42,9 +42,11 @@ from evo_aar.search.seeds import final_seeds, fresh_seeds, search_seeds
 from evo_aar.search.settings import SearchSettings
 from evo_aar.search.trials import Candidate, TrialRunner
 from evo_aar.views import tables
-from population.individual import Fitness, Individual, Trial
+from population.fitness import Fitness
+from population.individual import Individual
 from population.store import Store
 from population.tables.integrity import Audit
+from population.trial import Trial
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
 

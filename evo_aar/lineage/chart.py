@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from evo_aar.lineage.colours import island_colour
@@ -63,7 +63,9 @@ def _series(genealogy: Genealogy, island: int) -> Series:
     return [(number, one.best_pgr) for number, one in records if one and one.best_pgr is not None]
 
 
-def _axes(marks: Sequence[float], last: int, at) -> Iterator[str]:
+def _axes(
+    marks: Sequence[float], last: int, at: Callable[[float, float], tuple[float, float]]
+) -> Iterator[str]:
     for mark in marks:
         (x, y), (end, _) = at(0, mark), at(last, mark)
         yield f'<path d="M{x:g} {y:g} H{end:g}" stroke="{"#9aa0a6" if mark == 0 else "#e3e6ea"}"/>'

@@ -67,7 +67,7 @@ def _packages() -> Iterator[Check]:
         if "sys_platform" in marker and sys.platform not in marker:
             continue
         necessary = "extra ==" not in marker
-        name, low = re.match(r"([A-Za-z0-9._-]+)(?:.*?>=([\d.]+))?", specification.strip()).groups()
+        (name, low), *_ = re.findall(r"([A-Za-z0-9._-]+)(?:.*?>=([\d.]+))?", specification.strip())
         wanted = f"{name}>={low}" if low else name
         try:
             found = metadata.version(name)
@@ -82,7 +82,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.match(r"[\d.]*", version)[0].strip(".").split(".") if part]
+    return [int(part) for part in re.sub(r"[^\d.].*", "", version).strip(".").split(".") if part]
 
 
 def _torch() -> Iterator[Check]:

@@ -79,7 +79,11 @@ def _from_files(folder: Path, strong: str | None, weak: str | None, progress: Pr
             key.update(describe(model).fingerprint.encode())
     for file in sorted(folder.glob("*.jsonl")):
         key.update(file.name.encode() + file.read_bytes())
-    told = progress and (lambda done, total: progress("the weak model reads", done, total))
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress("the weak model reads", done, total)
+
     return _once(
         f"files/{folder.resolve().name}-{key.hexdigest()[:12]}",
         lambda path: prepare_files(folder, path, strong=strong, weak=weak, progress=told),
@@ -118,7 +122,7 @@ def _once(key: str, make: Callable[[Path], object]) -> Path:
             ) from None
         try:
             report = make(draft)
-            if dataclasses.is_dataclass(report):
+            if dataclasses.is_dataclass(report) and not isinstance(report, type):
                 (draft / REPORT).write_text(
                     json.dumps(dataclasses.asdict(report), default=str, indent=1) + "\n", encoding="utf-8"
                 )

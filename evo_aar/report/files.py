@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from evo_aar.lineage.ticks import ticks
 from evo_aar.report.measures import Estimate, Figures, Line
 from evo_aar.views.markdown import code, escaped
 from evo_aar.views.tables import NOTHING, number, plus_minus
+from population.tables.integrity import Audit, Review
 
 WIDTH, ROW, LEFT, RIGHT, TOP = 860, 34, 270, 120, 56
 EXPLORATORY = (
@@ -136,7 +138,7 @@ def _findings(figures: Figures) -> str:
     return "\n\n".join(parts)
 
 
-def audits_table(audits) -> str:
+def audits_table(audits: Sequence[Audit]) -> str:
     """Audits in Markdown."""
     return _table(
         ("audit", "verdict", "what it found", "p (Holm)"),
@@ -144,7 +146,7 @@ def audits_table(audits) -> str:
     )
 
 
-def reviews_text(reviews) -> str:
+def reviews_text(reviews: Sequence[Review]) -> str:
     """By whom and when an individual was reviewed, in Markdown; "Not reviewed." where it wasn't."""
     if not reviews:
         return "Not reviewed by a person."
@@ -168,11 +170,10 @@ def _recipes(figures: Figures) -> str:
 
 def picture(figures: Figures) -> str:
     """PGR of every recipe with its standard error, as SVG; 0 is the weak model and 1 the ceiling."""
-    known = [line for line in figures.lines if line.pgr]
     ends = [0.0, 1.0]
-    for line in known:
-        error = line.pgr.standard_error or 0.0
-        ends += [line.pgr.mean - error, line.pgr.mean + error]
+    for pgr in (line.pgr for line in figures.lines if line.pgr):
+        error = pgr.standard_error or 0.0
+        ends += [pgr.mean - error, pgr.mean + error]
     marks = ticks(min(ends), max(ends))
     height = TOP + ROW * len(figures.lines) + 40
 
@@ -204,7 +205,7 @@ def picture(figures: Figures) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _bar(line: Line, y: float, x) -> list[str]:
+def _bar(line: Line, y: float, x: Callable[[float], float]) -> list[str]:
     colour = "#1a6fb5" if line.individual else "#7d858d"
     name = f"{line.role} {line.individual or ''}".strip()
     parts = [f'<text x="{LEFT - 12}" y="{y + 4:g}" text-anchor="end">{escape(name)}</text>']
@@ -232,5 +233,5 @@ def _estimate(estimate: Estimate | None, sign: bool = False) -> str:
     return ("+" if sign and estimate.mean >= 0 else "") + plus_minus(estimate.mean, estimate.standard_error)
 
 
-def _table(columns, rows) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))

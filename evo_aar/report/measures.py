@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evo_aar.report.opening import CEILING, WEAK, is_complete
 from evo_aar.search.audits import quarantined
 from evo_aar.search.seeds import final_seeds
 from evo_aar.search.settings import SearchSettings
-from population.individual import OK, Fitness
+from population.fitness import Fitness
 from population.store import Store
 from population.tables.integrity import Audit, Opening, Review
 
@@ -26,9 +26,11 @@ class Estimate:
     seeds: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate | None:
+    def of(cls, values: Iterable[float]) -> Estimate:
+        """Raises `ValueError` for no values: what was never measured has no estimate."""
+        values = list(values)
         if not values:
-            return None
+            raise ValueError("an estimate takes one value or more")
         mean = math.fsum(values) / len(values)
         if len(values) == 1:
             return cls(mean, None, 1)
@@ -86,11 +88,11 @@ def figures(store: Store, opening: Opening) -> Figures | None:
     members: dict[str, int] = {}
     for score in store.openings.scores(opening.number):
         members[score.source_hash] = max(score.members, members.get(score.source_hash, 1))
-        if score.status == OK:
+        if score.accuracy is not None:
             scores.setdefault(score.source_hash, {})[score.seed] = score.accuracy
         else:
             failures.setdefault(score.source_hash, f"seed {score.seed}: {score.message}")
-    weak, ceiling = (Estimate.of(list(scores[name].values())) for name in (WEAK, CEILING))
+    weak, ceiling = (Estimate.of(scores[name].values()) for name in (WEAK, CEILING))
     gap = ceiling.mean - weak.mean
     # Failure is not a score: who failed on one seed has no PGR.
     pgr = {
@@ -105,9 +107,7 @@ def figures(store: Store, opening: Opening) -> Figures | None:
         for row in opening.shortlist
         if row["role"] == "seed recipe" and row["source_hash"] in pgr
     ]
-    best_seed = max(
-        seed_recipes, key=lambda digest: Estimate.of(list(pgr[digest].values())).mean, default=None
-    )
+    best_seed = max(seed_recipes, key=lambda digest: Estimate.of(pgr[digest].values()).mean, default=None)
     barred, final = quarantined(store), final_seeds(settings.seed, settings.final_seeds)
     lines = []
     for row in opening.shortlist:
@@ -115,8 +115,8 @@ def figures(store: Store, opening: Opening) -> Figures | None:
         crowd = members.get(digest, 1)
         against = None
         if crowd > 1 and digest in pgr:
-            wide = Estimate.of(list(scores[f"{CEILING} of {crowd}"].values())).mean - weak.mean
-            against = Estimate.of([value * gap / wide for value in pgr[digest].values()])
+            wide = Estimate.of(scores[f"{CEILING} of {crowd}"].values()).mean - weak.mean
+            against = Estimate.of(value * gap / wide for value in pgr[digest].values())
         tried = [trial for trial in store.trials.of(digest, testbed, 1.0) if trial.seed in final]
         lines.append(
             Line(
@@ -124,8 +124,8 @@ def figures(store: Store, opening: Opening) -> Figures | None:
                 individual=identity,
                 idea=row["idea"],
                 source_hash=digest,
-                pgr=Estimate.of(list(pgr.get(digest, {}).values())),
-                accuracy=Estimate.of(list(scores[digest].values())) if digest in pgr else None,
+                pgr=Estimate.of(pgr[digest].values()) if digest in pgr else None,
+                accuracy=Estimate.of(scores[digest].values()) if digest in pgr else None,
                 failure=failures.get(digest),
                 members=crowd,
                 against_ensembles=against,

@@ -15,9 +15,10 @@ from evo_aar.search.audits import quarantined
 from evo_aar.search.finals import crowned
 from evo_aar.search.record import GenerationRecord
 from evo_aar.search.seeds import sealed_seeds
-from population.individual import FAILED, OK, Individual
+from population.individual import Individual
 from population.store import Store
 from population.tables.integrity import Opening, SealedScore
+from population.trial import FAILED, OK
 from recipes.directions import baseline_sources
 from recipes.source import idea, source_hash
 

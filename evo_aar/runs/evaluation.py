@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,7 +21,8 @@ from evo_aar.errors import UsageError
 from evo_aar.machine.places import cache_folder
 from evo_aar.machine.testbeds import prepared, warnings
 from evo_aar.search.trials import on_record
-from population.individual import Fitness, Trial
+from population.fitness import Fitness
+from population.trial import FAILED, OK, Trial
 from recipes.errors import RecipeError
 from recipes.source import RecipeFile, validate
 
@@ -115,22 +117,23 @@ def run_trials(
 def fitness_json(trials: Sequence[Trial]) -> dict | None:
     """Mean PGR with its standard error; None where a trial failed."""
     fitness = Fitness.of(trials)
-    return fitness and {
-        "mean": fitness.mean,
-        "standard_error": fitness.standard_error,
-        "seeds": fitness.trials,
-    }
+    if fitness is None:
+        return None
+    return {"mean": fitness.mean, "standard_error": fitness.standard_error, "seeds": fitness.trials}
 
 
 def trial_json(trial: Trial, history: bool = False) -> dict:
     """A trial for machines. A failed one has a reason and no score."""
-    names = ("seed", "status", "accuracy", "pgr", "tokens", "seconds", "reason", "message")
-    return {name: getattr(trial, name) for name in names} | (
-        {"history": _finite(trial.history)} if history else {}
-    )
+    names = ("accuracy", "pgr", "tokens", "seconds", "reason", "message")
+    return {
+        "seed": trial.seed,
+        "status": OK if trial.ok else FAILED,
+        **{name: getattr(trial, name, None) for name in names},
+        **({"history": _finite(trial.history)} if history else {}),
+    }
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     """JSON knows no NaN: a diverged loss becomes null."""
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.evaluator import Evaluator
@@ -16,6 +17,16 @@ from evo_aar.search.settings import SearchSettings
 from population.store import Store
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how recipes are run: outcomes travel through `spool`; `level`: of the sandbox."""
+
+    spool: Path
+    workers: int
+    device: str
+    level: Level
+
+
 def require_same_testbed(store: Store, evaluator: Evaluator) -> None:
     """Raises `UsageError` where the evaluator's testbed is another one than the search was begun on."""
     found, expected = evaluator.testbed.content_hash, store.facts["testbed_hash"]
@@ -26,48 +37,33 @@ def require_same_testbed(store: Store, evaluator: Evaluator) -> None:
         )
 
 
-def begin_evaluator(
-    store: Store, settings: SearchSettings, folder: Path, *, workers: int, device: str, level: Level
-) -> Evaluator:
-    """An evaluator on the run's testbed, with its spool in `folder`.
-
-    Raises `UsageError` for another testbed.
-    """
-    evaluator = evaluator_on(
-        prepared(settings.testbed, strong=settings.strong, weak=settings.weak),
-        settings,
-        folder,
-        workers=workers,
-        device=device,
-        level=level,
-    )
+def begin_evaluator(store: Store, settings: SearchSettings, place: Workplace) -> Evaluator:
+    """An evaluator on the run's testbed. Raises `UsageError` where that is another one by now."""
+    path = prepared(settings.testbed, strong=settings.strong, weak=settings.weak)
+    evaluator = evaluator_on(path, settings, place)
     require_same_testbed(store, evaluator)
     return evaluator
 
 
-def evaluator_on(
-    testbed: Path, settings: SearchSettings, folder: Path, *, workers: int, device: str, level: Level
-) -> Evaluator:
-    """An evaluator on a prepared testbed, with its spool in `folder`."""
+def evaluator_on(testbed: Path, settings: SearchSettings, place: Workplace) -> Evaluator:
+    """An evaluator on a prepared testbed."""
     return Evaluator(
         testbed,
         cache=cache_folder(),
-        spool=folder / "spool",
-        workers=workers,
+        spool=place.spool,
+        workers=place.workers,
         kind=settings.student,
-        device=device,
-        level=level,
+        device=place.device,
+        level=place.level,
     )
 
 
 @contextmanager
-def evaluator_of(
-    store: Store, settings: SearchSettings, folder: Path, *, workers: int, device: str, level: Level
-) -> Iterator[Evaluator]:
+def evaluator_of(store: Store, settings: SearchSettings, place: Workplace) -> Iterator[Evaluator]:
     """As `begin_evaluator`, for a command that works on a search after it has stopped: its workers end with
     the block.
     """
-    evaluator = begin_evaluator(store, settings, folder, workers=workers, device=device, level=level)
+    evaluator = begin_evaluator(store, settings, place)
     try:
         yield evaluator
     finally:

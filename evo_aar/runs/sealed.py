@@ -5,16 +5,14 @@ the opening carried through.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from evo_aar.views import tables
 from evo_aar.report.opening import begin, open_sealed
-from evo_aar.machine.sandbox import level_for
 from evo_aar.runs.versions import decisive, versions
 from evo_aar.search.settings import SearchSettings
-from evo_aar.runs.evaluators import evaluator_of
+from evo_aar.runs.evaluators import Workplace, evaluator_of
 from population.store import Store
 from population.tables.integrity import Opening
 
@@ -22,31 +20,27 @@ from population.tables.integrity import Opening
 def run(
     store: Store,
     settings: SearchSettings,
-    folder: Path,
+    place: Workplace,
     current: Opening | None,
-    rows: Sequence[dict] | None,
+    rows: Sequence[dict],
     *,
     seeds: int,
-    workers: int,
-    device: str,
-    unsandboxed: bool,
     console: Console,
 ) -> Opening:
     """Carry an interrupted opening through, or begin one with the short list `rows`.
 
     Everything that can be refused is, before it is begun.
     """
-    level = level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
     with tables.progress(console) as bar:
         task = bar.add_task("sealed split", total=None)
-        with evaluator_of(store, settings, folder, workers=workers, device=device, level=level) as evaluator:
-            store.stints.begin(level, decisive(versions()))
+        with evaluator_of(store, settings, place) as evaluator:
+            store.stints.begin(place.level, decisive(versions()))
             opening = current or begin(
                 store,
                 rows,
                 search_seed=settings.seed,
                 seeds=seeds,
-                facts={"student": evaluator.kind, "device": device},
+                facts={"student": evaluator.kind, "device": place.device},
             )
             bar.update(task, description="hidden states")
             evaluator.warm_up(lambda done, total: bar.update(task, completed=done, total=total), sealed=True)

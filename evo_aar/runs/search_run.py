@@ -23,7 +23,7 @@ from evo_aar.machine.sandbox import described, level_for
 from evo_aar.machine.testbeds import prepared
 from evo_aar.operators.offline import OfflineOperator
 from evo_aar.runs.budgets import Budgets
-from evo_aar.runs.evaluators import begin_evaluator, evaluator_on
+from evo_aar.runs.evaluators import Workplace, begin_evaluator, evaluator_on
 from evo_aar.runs.standing import existing, how_to_resume
 from evo_aar.runs.versions import changes, decisive, versions
 from evo_aar.search import finals
@@ -77,9 +77,7 @@ class SearchRun:
         self._store = store
         self._settings = settings
         self._folder = folder
-        self._workers = workers
-        self._device = device
-        self._level = level
+        self._place = Workplace(folder / "spool", workers, device, level)
         self._console = console
 
     @classmethod
@@ -176,7 +174,7 @@ class SearchRun:
             f"run [bold]{self._folder.name}[/]: {settings.islands} islands on {settings.testbed}, operator:"
             f" {named}"
         )
-        console.print(plain(f"sandbox: {described(self._level)}"))
+        console.print(plain(f"sandbox: {described(self._place.level)}"))
         now = versions()
         before = [self._store.facts, *(one.versions for one in self._store.stints.all() if one.versions)][-1]
         if changed := changes(before, now):
@@ -187,7 +185,7 @@ class SearchRun:
                     " on record."
                 )
             )
-        self._store.stints.begin(self._level, decisive(now))
+        self._store.stints.begin(self._place.level, decisive(now))
 
     def _advance(
         self, engine: Engine, budgets: Budgets, started: float, progress: SearchProgress
@@ -226,8 +224,8 @@ class SearchRun:
         self, progress: SearchProgress, budgets: Budgets, concurrency: int, patience: float
     ) -> Engine:
         settings, store, console = self._settings, self._store, self._console
-        place = {"workers": self._workers, "device": self._device, "level": self._level}
-        evaluator = begin_evaluator(store, settings, self._folder, **place)
+        place = self._place
+        evaluator = begin_evaluator(store, settings, place)
         evaluator.warm_up(lambda done, total: progress.describe(f"hidden states {done}/{total}"))
         base = evaluator.baselines
         console.print(
@@ -249,7 +247,7 @@ class SearchRun:
             operator = self._agents(evaluator, trials, accuracies, budgets, patience)
         also = {
             name: TrialRunner(
-                store, evaluator_on(prepared(name), settings, self._folder, **place), progress.trial
+                store, evaluator_on(prepared(name), settings, place), progress.trial
             )
             for name in settings.also
         }

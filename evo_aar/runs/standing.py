@@ -14,7 +14,7 @@ from evo_aar.search.audits import quarantined
 from evo_aar.errors import UsageError
 from evo_aar.machine.places import run_folder, store_path
 from evo_aar.search.settings import SearchSettings
-from population.individual import Fitness
+from population.fitness import Fitness
 from population.lock import is_locked
 from population.store import Store
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evo_aar.search.trials import Candidate, TrialRunner
-from population.individual import Trial
 from population.store import Store
 from population.tables.generations import Fate
 from population.tables.integrity import Audit
+from population.trial import Trial, first_failure, successful
 
 if TYPE_CHECKING:
     from evaluator.audits.verdicts import Verdict
@@ -74,7 +74,7 @@ class Auditor:
             self._of(self._trials, candidate, self._seeds),
             self._of(self._trials, candidate, self._chosen_on),
         )
-        failed = next((trial for trial in (*base, *chosen) if not trial.ok), None)
+        failed = first_failure((*base, *chosen))
         if failed is not None:
             return [
                 Verdict(
@@ -88,7 +88,9 @@ class Auditor:
             ]
         points = self._evaluator.baselines
         slack = verdicts.tolerance(self._evaluator.testbed.sizes["fitness"])
-        fresh, made, worst = [trial.accuracy for trial in base], [], {}
+        fresh = [trial.accuracy for trial in successful(base)]
+        made: list[Verdict] = []
+        worst: dict[str, str] = {}
 
         remarks = static.read(candidate.source)
         words = "; ".join(f"line {one.line}: {one.words}" for one in remarks) or "nothing remarkable"
@@ -102,7 +104,7 @@ class Auditor:
 
         add(
             FRESH,
-            verdicts.drop([one.accuracy for one in chosen], fresh, slack),
+            verdicts.drop([one.accuracy for one in successful(chosen)], fresh, slack),
             "loses {} PGR on seeds that it was not chosen with",
             FAIL,
             0,
@@ -126,7 +128,7 @@ class Auditor:
             trials = self._world(name)
             trials.ensure([candidate], self._seeds)
             tried = self._of(trials, candidate, self._seeds)
-            failed = next((trial for trial in tried if not trial.ok), None)
+            failed = first_failure(tried)
             if failed is not None:
                 made.append(
                     Verdict(
@@ -139,12 +141,12 @@ class Auditor:
                     )
                 )
                 continue
-            scores = [trial.accuracy for trial in tried]
+            scores = [trial.accuracy for trial in successful(tried)]
             if bound is None:
                 add(name, verdicts.drop(fresh, scores, slack), words, kind, 0)
             else:
                 add(name, verdicts.excess(scores, bound, fresh), words, kind, points.weak_accuracy)
-        members = max(trial.members for trial in base)
+        members = max(trial.members for trial in successful(base))
         ceilings = self._evaluator.ensemble_accuracies(members) if members > 1 else []
         made.append(
             verdicts.against_ensembles(

@@ -16,8 +16,9 @@ from evo_aar.search.operator import Failure, Operator, OperatorContext, Operator
 from evo_aar.search.planning import Plan
 from evo_aar.search.record import BirthRecord, BirthState, BirthStory, EmptyPlace
 from evo_aar.search.trials import Candidate
-from population.individual import Individual, Trial
+from population.individual import Individual
 from population.island import child_stream
+from population.trial import FailedTrial
 from recipes.source import idea, source_hash
 
 REPAIRS = 2
@@ -92,7 +93,7 @@ class Breeding:
         operator: Operator,
         seed: int,
         attempt: Callable[[list[Birth]], None],
-        failed: Callable[[Birth], Trial | None],
+        failed: Callable[[Birth], FailedTrial | None],
         *,
         concurrency: int,
     ) -> None:
@@ -151,7 +152,7 @@ class Breeding:
                 made.append(Birth(plan.arm, context, proposal, proposal.usd))
         return made
 
-    def repair(self, birth: Birth, trial: Trial) -> Birth | None:
+    def repair(self, birth: Birth, trial: FailedTrial) -> Birth | None:
         """The child with its failure mended, or None where the operator sees no remedy."""
         attempt = birth.attempt + 1
         context = birth.context
@@ -178,7 +179,7 @@ class Breeding:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
-    def _mended(self, birth: Birth, trial: Trial) -> list[Birth | EmptyPlace]:
+    def _mended(self, birth: Birth, trial: FailedTrial) -> list[Birth | EmptyPlace]:
         """The repaired birth, to be tried; where there is no remedy, the failed one, not to be sent back
         again.
         """

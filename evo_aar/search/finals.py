@@ -12,9 +12,11 @@ from evo_aar.search.selection import Contender, best, scheme_named
 from evo_aar.search.settings import SearchSettings
 from evo_aar.search.standings import contender, pooled_deviation
 from evo_aar.search.trials import Candidate, TrialRunner
-from population.individual import Fitness, Individual, Trial, paired_difference
+from population.fitness import Fitness, paired_difference
+from population.individual import Individual
 from population.store import Store
 from population.tables.generations import Fate
+from population.trial import Trial
 from recipes.directions import baseline_sources
 from recipes.source import idea, source_hash
 
@@ -44,7 +46,7 @@ def run(store: Store, settings: SearchSettings, trials: TrialRunner, auditor: Au
         fresh_seeds(settings.seed, settings.seeds),
         final_seeds(settings.seed, settings.final_seeds),
     )
-    generation = store.generations.last().number
+    generation = len(store.generations) - 1
     ranked: dict[str, list[Contender]] = {}
     while not any(ranked.values()):
         ranked = _shortlists(store, settings, trials, fresh)
@@ -133,7 +135,7 @@ def finalists(store: Store, testbed: str) -> list[Finalist]:
     settings = SearchSettings.from_json(store.settings)
     final = set(final_seeds(settings.seed, settings.final_seeds))
     vanilla = baseline_sources()["vanilla"]
-    rows = [("vanilla", None, idea(vanilla), source_hash(vanilla))]
+    rows: list[tuple[str, str | None, str, str]] = [("vanilla", None, idea(vanilla), source_hash(vanilla))]
     for one in store.individuals.all():
         rows.append(
             ("best evolved child" if one.parents else "best seed recipe", one.id, one.idea, one.source_hash)
@@ -150,7 +152,7 @@ def finalists(store: Store, testbed: str) -> list[Finalist]:
 def lead(ahead: Finalist, behind: Finalist) -> str:
     """How far one finalist is ahead of another, paired by seed, in words."""
     difference = paired_difference(ahead.trials, behind.trials)
-    if difference.standard_error is None:
+    if difference is None or difference.standard_error is None:
         return "not comparable"
     return f"{difference.mean:+.3f} ± {difference.standard_error:.3f} over {difference.pairs} paired seeds"
 

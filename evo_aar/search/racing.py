@@ -19,7 +19,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 import numpy as np
 
 from evo_aar.search.trials import Candidate, TrialRunner
-from population.individual import Trial, paired_difference
+from population.fitness import paired_difference
+from population.trial import Trial, successful
 
 GROWTH = 3
 CRITICAL = 1.645
@@ -42,7 +43,7 @@ def paired_deviation(groups: Iterable[Sequence[Trial]], seeds: Sequence[int]) ->
     """
     table = []
     for trials in groups:
-        scores = {trial.seed: trial.pgr for trial in trials if trial.ok}
+        scores = {trial.seed: trial.pgr for trial in successful(trials)}
         if all(seed in scores for seed in seeds):
             table.append([scores[seed] for seed in seeds])
     if len(table) < 2 or len(seeds) < 2:
@@ -78,14 +79,11 @@ class Race:
         for count in rungs(len(self._seeds)):
             trials.ensure([one for heat in running for one in heat], self._seeds[:count])
             for number, heat in enumerate(running):
-                stays = (
-                    self.stay(heat[0].island, [trials.of(one.source_hash) for one in heat], count)
-                    if heat
-                    else []
-                )
-                running[number] = [one for one, stay in zip(heat, stays, strict=True) if stay]
+                if heat:
+                    stays = self.stay(heat[0].island, [trials.of(one.source_hash) for one in heat], count)
+                    running[number] = [one for one, stay in zip(heat, stays, strict=True) if stay]
 
-    def stay(self, island: int, heat: Sequence[Iterable[Trial]], count: int) -> list[bool]:
+    def stay(self, island: int | None, heat: Sequence[Iterable[Trial]], count: int) -> list[bool]:
         """Whether each of a heat, given by its trials, is still in the race after the first `count` seeds."""
         first = set(self._seeds[:count])
         own = [[trial for trial in trials if trial.seed in first] for trials in heat]
@@ -105,11 +103,11 @@ class Race:
 
     def _behind(self, own: Sequence[Trial], other: Sequence[Trial]) -> bool:
         difference = paired_difference(own, other)
-        return bool(difference.pairs) and difference.mean < -CRITICAL * self._deviation / math.sqrt(
-            difference.pairs
-        )
+        if difference is None or self._deviation is None:
+            return False
+        return difference.mean < -CRITICAL * self._deviation / math.sqrt(difference.pairs)
 
 
 def _mean(trials: Iterable[Trial], seeds: Container[int]) -> float:
-    scores = [trial.pgr for trial in trials if trial.ok and trial.seed in seeds]
+    scores = [trial.pgr for trial in successful(trials) if trial.seed in seeds]
     return math.fsum(scores) / len(scores) if scores else -math.inf

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evo_aar.search.seeds import FINAL, FRESH, SPAN
-from population.individual import Fitness, Trial
+from population.fitness import Fitness
 from population.store import Store
+from population.trial import FailedTrial, Trial, first_failure
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Scores:
         return Fitness.of(self.final)
 
     @property
-    def failure(self) -> Trial | None:
+    def failure(self) -> FailedTrial | None:
         """The first failed trial."""
-        return next((trial for trial in self.selected + self.final if not trial.ok), None)
+        return first_failure(self.selected + self.final)
 
 
 def step(trial: Trial) -> int:
@@ -47,7 +48,9 @@ def step(trial: Trial) -> int:
 
 def scores(trials: Iterable[Trial]) -> Scores:
     """Sort the full-fidelity trials of one recipe on one testbed."""
-    search, fresh, final = [], [], []
+    search: list[Trial] = []
+    fresh: list[Trial] = []
+    final: list[Trial] = []
     for trial in sorted(trials, key=lambda one: one.seed):
         offset = trial.seed % SPAN
         (final if offset >= FINAL else fresh if offset >= FRESH else search).append(trial)

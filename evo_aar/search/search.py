@@ -33,10 +33,11 @@ from evo_aar.search.succession import Succession
 from evo_aar.search.topologies import topology_named
 from evo_aar.search.trials import Candidate, TrialRunner
 from population.archive import Archive
-from population.individual import Individual, Trial
+from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
 from population.tables.generations import Fate
+from population.trial import first_failure, successful
 from recipes.directions import Direction, directions
 from recipes.source import idea, source_hash
 
@@ -153,7 +154,7 @@ class Search:
             self._operator,
             self._settings.seed,
             lambda births: self._attempt(births, race),
-            lambda birth: self._failure(birth.source_hash),
+            lambda birth: first_failure(self._trials.of(birth.source_hash)),
             concurrency=self._concurrency,
         )
         births, empty = breeding.children(plans)
@@ -215,9 +216,6 @@ class Search:
             key = (one.context.island, one.context.child if one.attempt else None)
             heats.setdefault(key, []).append(one.candidate)
         race.run(self._trials, heats.values())
-
-    def _failure(self, digest: str) -> Trial | None:
-        return next((trial for trial in self._trials.of(digest) if not trial.ok), None)
 
     def _near_children(self) -> dict[str, int]:
         """By individual, how many of its children behaved nearly as it does, in all generations so far."""
@@ -297,7 +295,7 @@ class Search:
             found[name] = {}
             for one in elites:
                 tried = trials.of(one.source_hash)
-                scores = [trial.pgr for trial in tried if trial.ok]
+                scores = [trial.pgr for trial in successful(tried)]
                 sound = bool(scores) and len(scores) == len(tried)
                 found[name][one.id] = sum(scores) / len(scores) if sound else None
         return found

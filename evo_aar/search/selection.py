@@ -17,7 +17,8 @@ from deap import base, tools
 
 from evo_aar.errors import UsageError
 from population.behaviour import NEAR_DUPLICATE, distance
-from population.individual import Fitness, Individual
+from population.fitness import Fitness
+from population.individual import Individual
 
 
 class Worth(base.Fitness):

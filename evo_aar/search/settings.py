@@ -113,6 +113,7 @@ class SearchSettings:
                 f"this search was begun with settings that this version of evo-aar doesn't know:"
                 f" {', '.join(unknown)}. Use the version that began it."
             )
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        made: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**made)

@@ -11,15 +11,17 @@ from evo_aar.search.selection import Contender, Selection
 from evo_aar.search.trials import TrialRunner
 from population.archive import Archive
 from population.behaviour import behaviour
-from population.individual import Fitness, Individual, Trial
+from population.fitness import Fitness
+from population.individual import Individual
 from population.store import Store
+from population.trial import Trial, first_failure, successful
 
 
 def pooled_deviation(groups: Iterable[Sequence[Trial]]) -> float:
     """The deviation of PGR over seeds, pooled over recipes; 0.0 where no recipe has two successful trials."""
     squares, freedom = 0.0, 0
     for trials in groups:
-        values = [trial.pgr for trial in trials if trial.ok]
+        values = [trial.pgr for trial in successful(trials)]
         if len(values) > 1:
             squares += float(np.var(values)) * len(values)
             freedom += len(values) - 1
@@ -81,7 +83,8 @@ class Standings:
         trials = self._trials.of(source_hash)
         if not trials:
             return "no trial"
-        return next((f"{trial.reason}: {trial.message}" for trial in trials if not trial.ok), None)
+        failed = first_failure(trials)
+        return f"{failed.reason}: {failed.message}" if failed else None
 
     def raced_out(self, identity: str) -> str:
         """After how many seeds an individual left the race, in words; "" where it was tried on all."""

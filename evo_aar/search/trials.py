@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evaluator.trial import Trial as Request
-from population.individual import FAILED, OK, Individual, Trial
+from population.individual import Individual
 from population.store import Store
+from population.trial import FailedTrial, SuccessfulTrial, Trial
 
 if TYPE_CHECKING:  # a report that only reads a store does without torch
     from evaluator.evaluator import Evaluator, Result
@@ -121,20 +122,18 @@ def _account(candidate: Candidate) -> dict:
 
 def on_record(result: Result, testbed: str) -> Trial:
     """A result as a search would have it on record."""
-    outcome = result.outcome
-    return Trial(
-        source_hash=result.trial.source_hash,
-        testbed=testbed,
-        seed=result.trial.seed,
-        fidelity=result.trial.fidelity,
-        status=OK if outcome.ok else FAILED,
-        reason=outcome.reason,
-        message=outcome.message,
-        accuracy=result.accuracy,
-        pgr=result.pgr,
-        members=outcome.members,
-        tokens=outcome.tokens,
-        seconds=outcome.seconds,
-        history=outcome.history,
-        pool=outcome.pool,
+    outcome, request = result.outcome, result.trial
+    common = {
+        "source_hash": request.source_hash,
+        "testbed": testbed,
+        "seed": request.seed,
+        "fidelity": request.fidelity,
+        "tokens": outcome.tokens,
+        "seconds": outcome.seconds,
+        "history": outcome.history,
+    }
+    if not outcome.ok:
+        return FailedTrial(reason=outcome.reason, message=outcome.message, **common)
+    return SuccessfulTrial(
+        accuracy=result.accuracy, pgr=result.pgr, members=outcome.members, pool=outcome.pool, **common
     )

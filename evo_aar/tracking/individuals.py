@@ -16,6 +16,7 @@ from evo_aar.views.markdown import bullet, code, escaped, measured, table
 from population.individual import Individual
 from population.tables.generations import Fate
 from population.tables.integrity import Audit, Review
+from population.trial import successful
 
 # The fate that tells most: these, wherever and whenever they came, then what happened last.
 _FINAL_FATES = ("quarantined", "crowned", "failed", "duplicate")
@@ -112,9 +113,9 @@ def _points(life: Life) -> list[Point]:
             "seconds": math.fsum(trial.seconds for trial in tried),
         },
     )
-    if life.judged:
-        fitness = scores.fitness
-        accuracy = math.fsum(trial.accuracy for trial in scores.selected) / len(scores.selected)
+    fitness = scores.fitness
+    if life.judged and fitness is not None:
+        accuracy = math.fsum(trial.accuracy for trial in successful(scores.selected)) / fitness.trials
         made += points(born, {"pgr": fitness.mean, "pgr_se": fitness.standard_error, "accuracy": accuracy})
     if final := scores.final_fitness:
         made += points(born, {"final_pgr": final.mean, "final_pgr_se": final.standard_error})
@@ -123,7 +124,7 @@ def _points(life: Life) -> list[Point]:
         ("pgr_by_fresh_seed", scores.fresh),
         ("final_pgr_by_seed", scores.final),
     ):
-        made += [Point(name, step(trial), trial.pgr) for trial in trials if trial.ok]
+        made += [Point(name, step(trial), trial.pgr) for trial in successful(trials)]
     return made
 
 
@@ -185,7 +186,7 @@ def _note(life: Life, link: Link) -> str:
                 ("fresh", life.scores.fresh),
                 ("final", life.scores.final),
             )
-            for trial in trials
+            for trial in successful(trials)
         ]
         lines += ["", table(["seeds", "seed", "PGR", "accuracy", "tokens", "seconds"], rows)]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from evo_aar.tracking.record import (
 )
 from evo_aar.views.markdown import bullet, escaped, measured, table
 from population.behaviour import behaviour, distance
-from population.individual import Fitness
+from population.fitness import Fitness
 from population.island import Generation
 
 _NOT_VERSIONS = ("testbed_hash", "id")
@@ -139,8 +139,8 @@ def search_record(
         made += points(
             number, {f"baseline/{baseline}": fitness.mean, f"baseline/{baseline}_se": fitness.standard_error}
         )
-    for role, _, fitness in final:
-        if fitness:
+    for role, _, reached in final:
+        if reached:
             made += points(
                 number,
                 {f"final/{named(role)}": fitness.mean, f"final/{named(role)}_se": fitness.standard_error},

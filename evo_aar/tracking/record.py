@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from population.jsontext import digest
 
@@ -93,7 +93,7 @@ def points(step: int, values: Mapping[str, float | None]) -> list[Point]:
     return [Point(key, step, float(value)) for key, value in values.items() if is_number(value)]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 

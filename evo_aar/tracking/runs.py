@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from evo_aar.tracking.record import (
     FAILED,
@@ -28,6 +29,9 @@ from evo_aar.tracking.record import (
 )
 from evo_aar.tracking.traces import write_traces
 from population.jsontext import digest
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 _NOTE, _PARENT = "mlflow.note.content", "mlflow.parentRunId"
 _PAGE = 1_000
@@ -173,7 +177,7 @@ class MlflowRuns:
             }
         return self._points[key]
 
-    def _remember(self, run) -> None:
+    def _remember(self, run: Run) -> None:
         key = run.data.tags[KEY]
         self._ids[key] = run.info.run_id
         self._status[key] = run.info.status

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evo_aar.tracking.record import Span, Trace
 from population.tables.replies import Turn
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 LONGEST_TEXT = 20_000
 
@@ -102,7 +105,7 @@ def _tools(calls: Iterable[dict], answers: Iterable[dict], began: int, ended: in
     ]
 
 
-def write_traces(client, experiment: str, run: str, traces: Iterable[Trace]) -> None:
+def write_traces(client: MlflowClient, experiment: str, run: str, traces: Iterable[Trace]) -> None:
     """Write the traces that the run lacks. `client`: an `MlflowClient`. Raises what MLflow raises."""
     import mlflow
 

@@ -103,7 +103,7 @@ class Tracker:
         """The reports on the sealed split, a folder for each opening."""
         from evo_aar.report import contents, figures  # whose pages are written with this package's Markdown
 
-        made = {}
+        made: dict[str, str] = {}
         for opening in self._store.openings.all():
             found = figures(self._store, opening)
             if found is not None:

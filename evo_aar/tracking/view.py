@@ -15,7 +15,8 @@ from evo_aar.tracking.record import Point, Trace
 from evo_aar.tracking.traces import traces_of
 from evo_aar.views.expenses import by
 from evo_aar.views.forum_files import finding_text
-from population.individual import Fitness, individual_id
+from population.fitness import Fitness
+from population.individual import individual_id
 from population.island import Generation
 from population.store import Store
 from population.tables.integrity import Audit, Review
@@ -126,8 +127,8 @@ class SearchView:
             nodes.append(
                 Node(
                     individual=life.individual,
-                    pgr=fitness and fitness.mean,
-                    standard_error=fitness and fitness.standard_error,
+                    pgr=fitness.mean if fitness else None,
+                    standard_error=fitness.standard_error if fitness else None,
                     fate=life.fate.kind if life.fate else "",
                     alive=identity in living,
                 )

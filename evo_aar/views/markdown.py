@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from population.individual import Fitness
+from population.fitness import Fitness
 
 
 def escaped(text: str) -> str:

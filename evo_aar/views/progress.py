@@ -19,8 +19,8 @@ from evo_aar.search.finals import finalists, lead
 from evo_aar.search.record import GenerationRecord
 from evo_aar.search.settings import SearchSettings
 from evo_aar.views.tables import NOTHING, plain, plus_minus
-from population.individual import Trial
 from population.store import Store
+from population.trial import Trial
 
 
 class SearchProgress:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from population.database import Database
-from population.individual import Trial
+from population.trial import Trial
 
 _KEY = "source_hash = ? AND testbed = ? AND seed = ? AND fidelity = ?"
 

@@ -82,6 +82,6 @@ class Ledger:
     def all(self) -> list[Entry]:
         names = ("kind", "amount", "individual", "island", "generation", "operator")
         return [
-            Entry(*(row[name] for name in names), detail=json.loads(row["detail"]))
+            Entry(**{name: row[name] for name in names}, detail=json.loads(row["detail"]))
             for row in self._database.select("ledger")
         ]

@@ -8,8 +8,8 @@ import sqlite3
 import numpy as np
 
 from population.database import Database
-from population.individual import Trial
 from population.jsontext import canonical
+from population.trial import FAILED, OK, FailedTrial, SuccessfulTrial, Trial
 
 _ORDER = "source_hash, testbed, fidelity, seed"
 _POOL_DTYPE = np.dtype("<f2")
@@ -35,16 +35,16 @@ class Trials:
             "testbed": trial.testbed,
             "seed": trial.seed,
             "fidelity": trial.fidelity,
-            "status": trial.status,
-            "reason": trial.reason,
-            "message": trial.message,
-            "accuracy": trial.accuracy,
-            "pgr": trial.pgr,
-            "members": trial.members,
+            "status": OK if trial.ok else FAILED,
+            "reason": None if trial.ok else trial.reason,
+            "message": None if trial.ok else trial.message,
+            "accuracy": trial.accuracy if trial.ok else None,
+            "pgr": trial.pgr if trial.ok else None,
+            "members": trial.members if trial.ok else 1,
             "tokens": trial.tokens,
             "seconds": trial.seconds,
             "history": canonical(trial.history),
-            "pool": None if trial.pool is None else trial.pool.astype(_POOL_DTYPE).tobytes(),
+            "pool": trial.pool.astype(_POOL_DTYPE).tobytes() if trial.ok and trial.pool is not None else None,
         }
         return self._database.append_once("trials", row, trial.name, ignored=("seconds",))
 
@@ -70,19 +70,14 @@ class Trials:
 
 
 def _trial(row: sqlite3.Row) -> Trial:
-    return Trial(
-        source_hash=row["source_hash"],
-        testbed=row["testbed"],
-        seed=row["seed"],
-        fidelity=row["fidelity"],
-        status=row["status"],
-        reason=row["reason"],
-        message=row["message"],
+    common = {name: row[name] for name in ("source_hash", "testbed", "seed", "fidelity", "tokens", "seconds")}
+    common["history"] = json.loads(row["history"])
+    if row["status"] == FAILED:
+        return FailedTrial(reason=row["reason"], message=row["message"], **common)
+    return SuccessfulTrial(
         accuracy=row["accuracy"],
         pgr=row["pgr"],
         members=row["members"],
-        tokens=row["tokens"],
-        seconds=row["seconds"],
-        history=json.loads(row["history"]),
         pool=None if row["pool"] is None else np.frombuffer(row["pool"], _POOL_DTYPE),
+        **common,
     )

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 from repository import HELPERS, ROOT
 
-from population.individual import Individual, Trial
+from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
 from population.tables.replies import Turn
+from population.trial import FailedTrial, SuccessfulTrial
 
 TURN = Turn("g001-i0-c00", "mutation", 0, 0)
 
@@ -22,12 +23,12 @@ def an_individual(generation=0, island=0, child=0, **fields):
 
 def a_trial(seed=0, pgr=0.5, **fields):
     fields = {"source_hash": "5eed", "testbed": "mini", "fidelity": 1.0, "accuracy": 0.75, **fields}
-    return Trial(seed=seed, status="ok", pgr=pgr, **fields)
+    return SuccessfulTrial(seed=seed, pgr=pgr, **fields)
 
 
 def a_failure(seed=0, reason="timeout", **fields):
     fields = {"source_hash": "5eed", "testbed": "mini", "fidelity": 1.0, **fields}
-    return Trial(seed=seed, status="failed", reason=reason, **fields)
+    return FailedTrial(seed=seed, reason=reason, **fields)
 
 
 def a_pool(rows=8, seed=0):

@@ -10,11 +10,13 @@ import numpy as np
 from evo_aar.search.seeds import final_seeds, fresh_seeds, search_seeds
 from evo_aar.search.settings import SearchSettings
 from population.behaviour import behaviour, diversity
-from population.individual import Fitness, Individual, Trial
+from population.fitness import Fitness
+from population.individual import Individual
 from population.island import Generation, Island
 from population.migration import migrate, ring
 from population.store import Store
 from population.tables.generations import Fate
+from population.trial import FailedTrial, SuccessfulTrial
 from recipes.directions import baseline_sources, directions
 from recipes.source import idea, source_hash
 
@@ -182,8 +184,7 @@ class SyntheticSearch:
                 "seconds": 1.5,
             }
             if fails:
-                trial = Trial(
-                    status="failed",
+                trial = FailedTrial(
                     reason="crash",
                     message="ZeroDivisionError: division by zero (recipe.py, line 7)",
                     **common,
@@ -199,8 +200,7 @@ class SyntheticSearch:
                     }
                     for step in range(0, 100, 20)
                 ]
-                trial = Trial(
-                    status="ok",
+                trial = SuccessfulTrial(
                     accuracy=0.7 + 0.2 * pgr,
                     pgr=pgr,
                     pool=rng.random(POOL),

@@ -12,7 +12,8 @@ from store_examples import a_failure, a_trial, an_individual
 from population.archive import Archive
 from population.behaviour import behaviour, distance, diversity, founders
 from population.errors import PopulationError
-from population.individual import Fitness, Individual
+from population.fitness import Fitness
+from population.individual import Individual
 from population.island import Generation, Island, child_stream
 from population.migration import Migration, migrate, ring
 

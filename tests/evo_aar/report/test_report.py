@@ -23,10 +23,10 @@ from evo_aar.report.opening import begin
 from evo_aar.search.audits import quarantine
 from evo_aar.search.finals import crowned
 from evo_aar.search.seeds import SEALED, SPAN
-from population.individual import FAILED, OK
 from population.island import Generation, Island
 from population.store import Store
 from population.tables.integrity import SealedScore
+from population.trial import FAILED, OK
 from recipes.directions import baseline_sources
 
 SIZES = (

@@ -15,16 +15,19 @@ from evo_aar.search.racing import CRITICAL, Race, paired_deviation, rungs
 from evo_aar.search.selection import LowerBound
 from evo_aar.search.standings import contender
 from evo_aar.search.trials import Candidate
-from population.individual import Individual, Trial
+from population.individual import Individual
 from population.store import Store
+from population.trial import FailedTrial, SuccessfulTrial, Trial
 
 TESTBED = "0" * 32
 
 
 def trial(recipe: str, seed: int, pgr: float | None) -> Trial:
     if pgr is None:
-        return Trial(recipe, TESTBED, seed, 1.0, "failed", reason="crash", message="it broke")
-    return Trial(recipe, TESTBED, seed, 1.0, "ok", accuracy=0.7, pgr=pgr, pool=np.full(4, 0.5))
+        return FailedTrial(source_hash=recipe, testbed=TESTBED, seed=seed, reason="crash", message="it broke")
+    return SuccessfulTrial(
+        source_hash=recipe, testbed=TESTBED, seed=seed, accuracy=0.7, pgr=pgr, pool=np.full(4, 0.5)
+    )
 
 
 def group(recipe: str, scores: list[float]) -> list[Trial]:
