@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
-    sources = baseline_sources() | {one.name: one.seed for one in directions()}
+    sources = baseline_sources() | {one.name: one.seed_source for one in directions()}
     rows, names = [], []
     setup = Setup(chosen.testbed, student=chosen.student, workers=chosen.workers)
     with (

@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from evaluator.evaluator import Evaluator
 from evaluator.testbeds.mini.prepare import prepare
 from evaluator.trainer.fusion import device_name
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from recipes.directions import baseline_sources, directions
 
 FULL = 1.0
@@ -36,14 +36,14 @@ def measure(
 ) -> dict[float, dict[str, float]]:
     """Mean PGR by fidelity and recipe; recipes that failed anywhere are left out of all."""
     trials = {
-        Trial(source, seed, fidelity): (fidelity, name)
+        TrialRequest(source, seed, fidelity): (fidelity, name)
         for name, source in sources.items()
         for fidelity in [*fidelities, FULL]
         for seed in range(seeds)
     }
     scores, failed = defaultdict(list), set()
     for result in evaluator.evaluate(list(trials)):
-        fidelity, name = trials[result.trial]
+        fidelity, name = trials[result.request]
         if result.pgr is None:
             failed.add(name)
         else:
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="also write the tables to this file")
     options = parser.parse_args()
     fidelities = [float(one) for one in options.fidelities.split(",")]
-    sources = baseline_sources() | {one.name: one.seed for one in directions()}
+    sources = baseline_sources() | {one.name: one.seed_source for one in directions()}
     out = [
         (
             f"Measured {date.today()} on {device_name(torch.device('cpu'))} ({os.cpu_count()} cores), torch"

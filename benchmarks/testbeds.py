@@ -24,7 +24,7 @@ from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.testbeds.mini.prepare import prepare
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from recipes.directions import baseline_sources, directions
 
 
@@ -43,11 +43,11 @@ def measure(
         device=device,
     )
     evaluator.warm_up()
-    trials = {Trial(source, seed): name for name, source in sources.items() for seed in range(seeds)}
+    trials = {TrialRequest(source, seed): name for name, source in sources.items() for seed in range(seeds)}
     found: dict[str, list[float]] = {name: [] for name in sources}
     failed = set()
     for result in evaluator.evaluate(list(trials)):
-        name = trials[result.trial]
+        name = trials[result.request]
         if result.pgr is None:
             failed.add(name)
             print(
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", type=Path, help="also write the tables to this file")
     options = parser.parse_args()
-    sources = baseline_sources() | {one.name: one.seed for one in directions()}
+    sources = baseline_sources() | {one.name: one.seed_source for one in directions()}
     out = [
         f"Measured {date.today()} on {platform.machine()}, torch {torch.__version__}, {options.device},"
         f" {options.seeds} seeds; PGR ± sd over seeds, fitness split."

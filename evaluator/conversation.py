@@ -12,14 +12,14 @@ import torch
 from evaluator import requests
 from evaluator.budget import Budget, OverBudget
 from evaluator.requests import ProtocolBreach, Refused, words
-from evaluator.sessions import Session
+from evaluator.sessions import OpenSession
 from evaluator.shelf import Shelf, members
 from evaluator.trainer.group import history
 from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Slot
 from evaluator.trainer.students import Ensemble, Shifted, Trained, Untrained
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import EXPLORE, SCORE, SEALED, SMOKE, SMOKE_ROWS, Outcome, Trial
+from evaluator.trial import EXPLORE, SCORE, SEALED, SMOKE, SMOKE_ROWS, Outcome, TrialRequest
 from recipes.contract import FAILURES, MAX_ENSEMBLE, MAX_IN_FLIGHT
 from recipes.wire import Message
 
@@ -36,7 +36,7 @@ def request_seed(trial_seed: int, number: int) -> int:
 class Conversation:
     """Serves one trial. `send` takes the answers; `outcome` is set when the recipe has said its last word."""
 
-    def __init__(self, trial: Trial, trainer: Trainer, send, kind: str) -> None:
+    def __init__(self, trial: TrialRequest, trainer: Trainer, send, kind: str) -> None:
         self.trial = trial
         self.outcome: Outcome | None = None
         self._trainer = trainer
@@ -53,7 +53,7 @@ class Conversation:
         self._tokens = trainer.states.tokens("train")[self._pool]
         self._budget = Budget(trainer.testbed.profile, kind, int(self._tokens.sum()))
         self._shelf = Shelf()
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, OpenSession] = {}
         self._slots: dict[int, Slot] = {}
         self._asked: dict[int, float] = {}  # since when a gradient is awaited, by request
         self._history: list[dict] = []
@@ -318,7 +318,7 @@ class Conversation:
             if start is not None
             else model.initial_parameters(request_seed(self.trial.seed, message.number))
         )
-        self._sessions[message.number] = Session(model, parameters, self._pool)
+        self._sessions[message.number] = OpenSession(model, parameters, self._pool)
         self._send(Message("opened", message.number, {"budget": self._budget.left}))
 
     def _on_session_forward(self, message: Message) -> None:
@@ -421,7 +421,7 @@ class Conversation:
         size = int(requests.number(fields, "hidden_size", 0, requests.MAX_HIDDEN_SIZE, whole=True))
         return self._trainer.head(layers, size, requests.flag(fields, "standardise"))
 
-    def _session(self, message: Message) -> Session:
+    def _session(self, message: Message) -> OpenSession:
         number = message.fields.get("session")
         session = self._sessions.get(number) if type(number) is int else None
         if session is None:

@@ -22,7 +22,7 @@ from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
 from evaluator.sandbox.probe import level_here
 from evaluator.testbeds.prepared import Testbed
-from evaluator.trial import SEALED, Outcome, Trial
+from evaluator.trial import SEALED, Outcome, TrialRequest
 from evaluator.work import Work
 from evaluator.worker import WorkerSettings, run_trials, run_ungraded
 from evaluator.workers import stop_workers, workers_executor
@@ -52,7 +52,7 @@ class Result:
     were right; None for a failure.
     """
 
-    trial: Trial
+    request: TrialRequest
     outcome: Outcome
     accuracy: float | None
     pgr: float | None
@@ -172,9 +172,9 @@ class Evaluator:
 
     def evaluate(
         self,
-        trials: Sequence[Trial],
+        trials: Sequence[TrialRequest],
         students: Path | None = None,
-        on_question: Callable[[Trial], None] = lambda trial: None,
+        on_question: Callable[[TrialRequest], None] = lambda trial: None,
     ) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
@@ -211,7 +211,7 @@ class Evaluator:
             if error is not None:
                 raise error
 
-    def run_ungraded(self, trial: Trial) -> Outcome:
+    def run_ungraded(self, trial: TrialRequest) -> Outcome:
         """A trial whose purpose is not a score, run beside whatever else the workers are at.
 
         Raises `EvaluatorError` if it keeps killing them.
@@ -227,11 +227,11 @@ class Evaluator:
                     ) from error
         raise AssertionError("unreachable")
 
-    def _submit(self, trials: list[Trial], students: Path | None) -> list[Future]:
+    def _submit(self, trials: list[TrialRequest], students: Path | None) -> list[Future]:
         """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of
         every kind.
         """
-        by_recipe: dict[str, list[Trial]] = {}
+        by_recipe: dict[str, list[TrialRequest]] = {}
         for trial in trials:
             by_recipe.setdefault(trial.source_hash, []).append(trial)
         recipes = list(by_recipe.values())
@@ -246,7 +246,7 @@ class Evaluator:
             if chunk
         ]
 
-    def forget(self, trial: Trial) -> None:
+    def forget(self, trial: TrialRequest) -> None:
         """Drop a spooled outcome that its owner has put on record."""
         (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
 
@@ -258,7 +258,7 @@ class Evaluator:
         )
 
     def _collect(
-        self, open_trials: dict[str, Trial], on_question: Callable[[Trial], None]
+        self, open_trials: dict[str, TrialRequest], on_question: Callable[[TrialRequest], None]
     ) -> Iterator[Result]:
         for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
             outcome = Outcome.load(self._spool / f"{key}.npz")

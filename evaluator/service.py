@@ -18,7 +18,7 @@ from evaluator.errors import EvaluatorError
 from evaluator.processes import Exit, Limits, RecipeProcesses
 from evaluator.sandbox.levels import Level
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Outcome, Trial
+from evaluator.trial import Outcome, TrialRequest
 from recipes.wire import Decoder, Message, WireError, encode
 
 RESIDENTS = 32
@@ -39,7 +39,7 @@ class _Peer:
     keeps neither its answers nor its requests beyond a bound.
     """
 
-    def __init__(self, service: Service, trial: Trial, attempt: int) -> None:
+    def __init__(self, service: Service, trial: TrialRequest, attempt: int) -> None:
         self.trial = trial
         self.attempt = attempt
         self.number, self.socket = service.processes.spawn()
@@ -168,7 +168,9 @@ class Service:
         self._selector.register(self.processes, selectors.EVENT_READ)
         self._peers: dict[int, _Peer] = {}
 
-    def run(self, trials: Iterable[Trial], on_outcome: Callable[[Trial, Conversation], None]) -> None:
+    def run(
+        self, trials: Iterable[TrialRequest], on_outcome: Callable[[TrialRequest, Conversation], None]
+    ) -> None:
         """Run all trials, at most `RESIDENTS` at once; `on_outcome` is called as each ends, in no particular
         order.
         """
@@ -210,7 +212,7 @@ class Service:
         self._selector.close()
         self.processes.close()
 
-    def _admit(self, trial: Trial, attempt: int) -> None:
+    def _admit(self, trial: TrialRequest, attempt: int) -> None:
         peer = _Peer(self, trial, attempt)
         self._peers[peer.number] = peer
         self._selector.register(peer.socket, selectors.EVENT_READ, peer)
@@ -269,7 +271,7 @@ class Service:
         if peer.conversation.outcome is None:
             peer.conversation.fail(*_explain_exit(gone, self.limits))
 
-    def _finish(self, peer: _Peer, on_outcome: Callable[[Trial, Conversation], None]) -> None:
+    def _finish(self, peer: _Peer, on_outcome: Callable[[TrialRequest, Conversation], None]) -> None:
         self._forget(peer.socket)
         peer.socket.close()
         self.processes.kill(peer.number)

@@ -12,7 +12,7 @@ from evaluator.trainer.optimisers import UPDATES
 FORWARD_ROWS = 1 << 16
 
 
-class Session:
+class OpenSession:
     """Parameters with AdamW moments, and the rows of the last forward, which `backward` repeats."""
 
     def __init__(self, model: StudentModel, parameters: Parameters, pool: np.ndarray) -> None:

@@ -18,7 +18,7 @@ SMOKE_ROWS = 32
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRequest:
     """`fidelity` is the fraction of the training pool that the recipe is given.
 
     `purpose`: SCORE, to be graded on the fitness split; SEALED, on the sealed one, for a search's report

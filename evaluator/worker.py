@@ -18,7 +18,7 @@ from evaluator.trainer import save
 from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Trained
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Outcome, Trial
+from evaluator.trial import Outcome, TrialRequest
 from evaluator.work import Work
 
 
@@ -58,7 +58,7 @@ def _service(settings: WorkerSettings) -> Service:
 
 
 def run_trials(
-    settings: WorkerSettings, trials: list[Trial], spool: Path, students: Path | None = None
+    settings: WorkerSettings, trials: list[TrialRequest], spool: Path, students: Path | None = None
 ) -> Work:
     """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before,
     to `students`/seed-N.
@@ -71,7 +71,7 @@ def run_trials(
     service = _service(settings)
     testbed_hash = service.trainer.testbed.content_hash
 
-    def keep(trial: Trial, conversation: Conversation) -> None:
+    def keep(trial: TrialRequest, conversation: Conversation) -> None:
         if students is not None and conversation.outcome.ok:
             save.save(conversation.student, students / f"seed-{trial.seed}", service.trainer.states)
         conversation.outcome.save(spool / f"{trial.key(testbed_hash)}.npz")
@@ -81,7 +81,7 @@ def run_trials(
     return service.trainer.work
 
 
-def run_ungraded(settings: WorkerSettings, trial: Trial) -> Outcome:
+def run_ungraded(settings: WorkerSettings, trial: TrialRequest) -> Outcome:
     """Run a trial whose outcome nobody grades."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found: list[Outcome] = []

@@ -425,15 +425,15 @@ class Task:
     def _make(self, kind: str, fields: dict, arrays: dict) -> Student:
         return Student(self._channel.tell(kind, fields, arrays), kind)
 
-    def session(self, student: str | None = None, start: Student | None = None) -> _Opening:
+    def session(self, student: str | None = None, start: Student | None = None) -> SessionRequest:
         """`async with task.session(...) as s`: the primitives beneath `finetune`, on fresh parameters or a
         copy of `start`'s.
         """
-        return _Opening(self, student or self.student, start)
+        return SessionRequest(self, student or self.student, start)
 
 
-class _Opening:
-    """Opens a session on entering the block, closes it on leaving."""
+class SessionRequest:
+    """A session that is asked for: opened on entering the block, closed on leaving it."""
 
     def __init__(self, task: Task, kind: str, start: Student | None) -> None:
         self._task, self._kind, self._start = task, kind, start

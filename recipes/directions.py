@@ -31,15 +31,13 @@ class Direction:
     """One research direction.
 
     `number`: the island that it seeds, from 0. `name`: as in a recipe's `Direction:` line. `title`: for
-    people. `seed_path`: the seed recipe's place in this package. `seed`: its source. `brief`: Markdown, one
-    paragraph.
+    people. `seed_source`: the source of its seed recipe. `brief`: Markdown, one paragraph.
     """
 
     number: int
     name: str
     title: str
-    seed_path: str
-    seed: str
+    seed_source: str
     brief: str
 
 
@@ -61,8 +59,8 @@ def baseline_sources() -> dict[str, str]:
 
 
 def _direction(number: int, name: str) -> Direction:
-    path = f"seeds/{name}.py"
-    return Direction(number, name, TITLES[name], path, _read(path), _read(f"briefs/{name}.md").strip())
+    seed_source, brief = _read(f"seeds/{name}.py"), _read(f"briefs/{name}.md").strip()
+    return Direction(number, name, TITLES[name], seed_source, brief)
 
 
 def _read(path: str) -> str:

@@ -130,9 +130,9 @@ def reference() -> str:
         "## The shape of our recipes",
         SHAPE,
         "## Directions",
-        "\n".join(f"- `{one.name}`: {_idea(one.seed)}" for one in directions()),
+        "\n".join(f"- `{one.name}`: {_idea(one.seed_source)}" for one in directions()),
         "## An example",
-        f"```python\n{direction(EXAMPLE).seed.rstrip()}\n```",
+        f"```python\n{direction(EXAMPLE).seed_source.rstrip()}\n```",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -191,7 +191,7 @@ def _is_property(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def _signature(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """One line, or an argument a line where that is too long. A leading `await` marks what is awaited."""
     call = "await " if isinstance(method, ast.AsyncFunctionDef) else ""
-    returns = f" -> {ast.unparse(method.returns).removeprefix('_')}" if method.returns else ""
+    returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""
     arguments = ast.unparse(method.args).removeprefix("self").removeprefix(", ")
     line = f"{call}{method.name}({arguments}){returns}"
     if len(line) <= 110:

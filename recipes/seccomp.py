@@ -193,11 +193,6 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
 
-def supported() -> bool:
-    """Whether there is a filter for this machine's kind of processor."""
-    return platform.system() == "Linux" and platform.machine() in _ARCHITECTURES
-
-
 def program(own: int, machine: str) -> bytes:
     """The filter for the process with this number, as an array of `struct sock_filter`.
 

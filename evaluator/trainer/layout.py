@@ -15,7 +15,7 @@ ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """`names`, `shapes` and `starts` of the parameters within a row of `width` numbers; what lies between
     them is zero and stays zero.
     """
@@ -26,7 +26,7 @@ class Layout:
     width: int
 
     @classmethod
-    def of(cls, parameters: Parameters) -> Layout:
+    def of(cls, parameters: Parameters) -> ParameterLayout:
         """The layout of one slot's parameters."""
         starts, end = [], 0
         for value in parameters.values():

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from evaluator.trainer.layout import Layout
+from evaluator.trainer.layout import ParameterLayout
 from evaluator.trainer.model import Parameters, StudentModel
 
 LOGGED_STEPS = 20
@@ -102,7 +102,7 @@ class Slot:
     on_done: Callable[[Slot], None]
     ask_gradient: Callable[[Slot, dict], None] | None = None
     owner: Hashable = None
-    layout: Layout | None = None
+    layout: ParameterLayout | None = None
     state: torch.Tensor | None = None
     step: int = 0
     gradient: tuple[torch.Tensor, torch.Tensor | None] | None = None
@@ -117,7 +117,7 @@ class Slot:
         fresh = (
             training.start if training.start is not None else training.model.initial_parameters(training.seed)
         )
-        self.layout = Layout.of(fresh)
+        self.layout = ParameterLayout.of(fresh)
         device = next(iter(fresh.values())).device
         self.state = torch.zeros(3, self.layout.width, device=device)
         for name, view in self.layout.views(self.state[0]).items():

@@ -27,7 +27,7 @@ def bucket(widths: list[int]) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PaddedTexts:
     """A batch: `places` [texts, length] into the split's tokens (padding points behind the last), `mask` of
     the same shape.
     """
@@ -63,7 +63,7 @@ class TokenisedSplit:
         """The length to which a batch of these rows is padded; it depends on nothing else."""
         return min(-(-int(self.lengths[rows].max()) // self._step) * self._step, self._longest)
 
-    def layout(self, rows: torch.Tensor, length: int) -> Layout:
+    def padded(self, rows: torch.Tensor, length: int) -> PaddedTexts:
         """`rows` [K, B] slot by slot: within a slot all first texts, then all second ones; K * texts a row *
         B in all.
         """
@@ -72,4 +72,4 @@ class TokenisedSplit:
         lengths = self._lengths[rows].permute(order).reshape(-1, 1)
         offsets = torch.arange(length, device=starts.device)
         mask = offsets < lengths
-        return Layout(torch.where(mask, starts + offsets, self.total), mask)
+        return PaddedTexts(torch.where(mask, starts + offsets, self.total), mask)

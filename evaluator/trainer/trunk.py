@@ -125,14 +125,14 @@ class Trunk:
         """Pooled last states [K, B, d] of `rows` [K, B], all padded to `length`, under the K slots' factors;
         differentiable in these.
         """
-        layout = split.layout(rows, length)
-        forwards = adapters.adapted_forwards(self._layers, factors, len(rows), scale, layout.mask)
+        padded = split.padded(rows, length)
+        forwards = adapters.adapted_forwards(self._layers, factors, len(rows), scale, padded.mask)
         below = self._states_below(split, first_block)
         if below is not None:
-            forwards |= self._skipping(first_block, below[layout.places])
+            forwards |= self._skipping(first_block, below[padded.places])
         with adapters.replaced(forwards):
-            states = self._run(split.tokens[layout.places], layout.mask).last_hidden_state
-        return self._pool(states, layout.mask, rows.shape, split.texts_per_row)
+            states = self._run(split.tokens[padded.places], padded.mask).last_hidden_state
+        return self._pool(states, padded.mask, rows.shape, split.texts_per_row)
 
     def hidden(
         self,
@@ -144,15 +144,15 @@ class Trunk:
         layer: int,
     ):
         """Pooled states [K, B, d] of a layer numbered as in `StrongModel`."""
-        layout = split.layout(rows, length)
+        padded = split.padded(rows, length)
         with adapters.replaced(
-            adapters.adapted_forwards(self._layers, factors, len(rows), scale, layout.mask)
+            adapters.adapted_forwards(self._layers, factors, len(rows), scale, padded.mask)
         ):
             states = self._run(
-                split.tokens[layout.places], layout.mask, output_hidden_states=True
+                split.tokens[padded.places], padded.mask, output_hidden_states=True
             ).hidden_states
         return self._pool(
-            states[self.strong.description.layer(layer)], layout.mask, rows.shape, split.texts_per_row
+            states[self.strong.description.layer(layer)], padded.mask, rows.shape, split.texts_per_row
         )
 
     def _run(self, ids: torch.Tensor, mask: torch.Tensor, **options):
@@ -212,11 +212,11 @@ class Trunk:
                     // (split.texts_per_row * split.padded_length(order[start : start + 1])),
                 )
                 rows = order[start : start + size]
-                layout = split.layout(torch.from_numpy(rows).to(device)[None], split.padded_length(rows))
-                self._run(split.tokens[layout.places], layout.mask)
+                padded = split.padded(torch.from_numpy(rows).to(device)[None], split.padded_length(rows))
+                self._run(split.tokens[padded.places], padded.mask)
                 self._blocks_return_tuples = isinstance(seen["out"], tuple)
                 out = seen["out"][0] if self._blocks_return_tuples else seen["out"]
-                states[layout.places[layout.mask]] = out[layout.mask].float()
+                states[padded.places[padded.mask]] = out[padded.mask].float()
                 start += size
         return states
 

@@ -10,8 +10,7 @@ import threading
 from collections import defaultdict
 
 from evaluator.evaluator import Evaluator
-from evaluator.trial import EXPLORE, SMOKE, Outcome
-from evaluator.trial import Trial as Request
+from evaluator.trial import EXPLORE, SMOKE, Outcome, TrialRequest
 from evo_aar.search.operator import OperatorContext
 from evo_aar.search.seeds import try_seed
 from evo_aar.search.trials import TRY_FIDELITY, Candidate, TrialRunner
@@ -40,7 +39,7 @@ class Laboratory:
 
     def smoke(self, source: str, context: OperatorContext) -> Outcome:
         """A run on 32 rows with random labels: does it hold together? Nothing is graded."""
-        return self._look(Request(source, self._seed, purpose=SMOKE), context)
+        return self._look(TrialRequest(source, self._seed, purpose=SMOKE), context)
 
     def explore(self, code: str, context: OperatorContext) -> Outcome:
         """A few lines of Python on the whole training pool, as the body of a recipe whose student nobody asks
@@ -48,10 +47,11 @@ class Laboratory:
         """
         body = textwrap.indent(textwrap.dedent(code).strip("\n"), "    ")
         return self._look(
-            Request(_WRAPPED.format(body=f"{body}\n    return None"), self._seed, purpose=EXPLORE), context
+            TrialRequest(_WRAPPED.format(body=f"{body}\n    return None"), self._seed, purpose=EXPLORE),
+            context,
         )
 
-    def _look(self, request: Request, context: OperatorContext) -> Outcome:
+    def _look(self, request: TrialRequest, context: OperatorContext) -> Outcome:
         outcome = self._evaluator.run_ungraded(request)
         account = {"island": context.island, "generation": context.generation, "operator": request.purpose}
         self._store.ledger.add("compute_seconds", outcome.seconds, **account)

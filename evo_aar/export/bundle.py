@@ -27,7 +27,7 @@ from rich.console import Console
 from evaluator.baselines import standard_error
 from evaluator.evaluator import Evaluator, Result
 from evaluator.sandbox.levels import Level
-from evaluator.trial import Trial as Request
+from evaluator.trial import TrialRequest
 from evo_aar.errors import UsageError
 from evo_aar.export.ancestry import Ancestor, ancestry, fitness_on
 from evo_aar.export.card import card
@@ -109,10 +109,10 @@ def export(
         require_same_testbed(store, evaluator)
         results = _trained_again(evaluator, individual.source, seeds, draft / "students", console)
         again = {
-            result.trial.seed: _is_same(result, trial)
+            result.request.seed: _is_same(result, trial)
             for trial in recorded
             for result in results
-            if result.trial.seed == trial.seed
+            if result.request.seed == trial.seed
         }
         lineage = ancestry(store, individual, testbed, seeds)
         audits = _audited(store, settings, individual, evaluator, console)
@@ -145,12 +145,12 @@ def _trained_again(
 ) -> list[Result]:
     folder.mkdir()
     with tables.progress(console) as bar:
-        results = evaluator.evaluate([Request(source, seed) for seed in seeds], folder)
+        results = evaluator.evaluate([TrialRequest(source, seed) for seed in seeds], folder)
         found = list(bar.track(results, total=len(seeds), description="training the students again"))
     failed = next((result for result in found if not result.outcome.ok), None)
     if failed is not None:
         raise UsageError(
-            f"seed {failed.trial.seed}, which succeeded in the search, failed now ({failed.outcome.reason}:"
+            f"seed {failed.request.seed}, which succeeded in the search, failed now ({failed.outcome.reason}:"
             f" {failed.outcome.message}). Export with the versions that the search ran with."
         )
     return found

@@ -32,7 +32,7 @@ def level_for(*, written_here: bool, unsandboxed: bool) -> Level:
 
 def is_ours(source: str) -> bool:
     """Whether a recipe is one of this package's own, a seed or a baseline."""
-    ours = [direction.seed for direction in directions()] + list(baseline_sources().values())
+    ours = [direction.seed_source for direction in directions()] + list(baseline_sources().values())
     return source_hash(source) in {source_hash(one) for one in ours}
 
 

@@ -128,8 +128,7 @@ def open_sealed(
     on_score: Callable[[SealedScore], object] = lambda score: None,
 ) -> None:
     """Train and score what the opening lacks. `evaluator`: on the search's testbed."""
-    from evaluator.trial import SEALED
-    from evaluator.trial import Trial as Request
+    from evaluator.trial import SEALED, TrialRequest
 
     number = opening.number
     base = evaluator.sealed_baselines
@@ -140,7 +139,7 @@ def open_sealed(
     have = {(score.source_hash, score.seed) for score in store.openings.scores(number)}
     asked = {entry.detail.get("trial") for entry in store.ledger.all() if entry.kind == "grader_questions"}
 
-    def enter(trial: Request) -> None:
+    def enter(trial: TrialRequest) -> None:
         key = trial.key(evaluator.testbed.content_hash)
         if key not in asked:
             store.ledger.add(
@@ -152,7 +151,7 @@ def open_sealed(
             asked.add(key)
 
     wanted = [
-        Request(row["source"], seed, purpose=SEALED)
+        TrialRequest(row["source"], seed, purpose=SEALED)
         for row in opening.shortlist
         for seed in opening.facts["seeds"]
         if (row["source_hash"], seed) not in have
@@ -163,7 +162,7 @@ def open_sealed(
             store.openings.record_score(score)
             store.ledger.add("trainer_tokens", result.outcome.tokens, operator="report")
             store.ledger.add("compute_seconds", result.outcome.seconds, operator="report")
-        evaluator.forget(result.trial)
+        evaluator.forget(result.request)
         on_score(score)
     for members in sorted({score.members for score in store.openings.scores(number)} - {1}):
         with store.transaction():
@@ -174,7 +173,7 @@ def open_sealed(
 
 
 def _score(number: int, result: Result) -> SealedScore:
-    outcome, trial = result.outcome, result.trial
+    outcome, trial = result.outcome, result.request
     message = None if outcome.ok else f"{outcome.reason}: {outcome.message}"
     return SealedScore(
         number,

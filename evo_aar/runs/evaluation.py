@@ -15,7 +15,7 @@ from rich.console import Console
 from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
-from evaluator.trial import Trial as Request
+from evaluator.trial import TrialRequest
 from evo_aar.views import tables
 from evo_aar.errors import UsageError
 from evo_aar.machine.places import cache_folder
@@ -106,11 +106,11 @@ def run_trials(
     evaluator: Evaluator, sources: Sequence[str], seeds: Sequence[int], console: Console
 ) -> dict[str, list[Trial]]:
     """Every source's trials, in the order of the seeds, with a progress bar."""
-    requests = [Request(source, seed) for source in dict.fromkeys(sources) for seed in seeds]
+    requests = [TrialRequest(source, seed) for source in dict.fromkeys(sources) for seed in seeds]
     found: dict[tuple[str, int], Trial] = {}
     with tables.progress(console) as bar:
         for result in bar.track(evaluator.evaluate(requests), total=len(requests), description="trials"):
-            found[result.trial.source, result.trial.seed] = on_record(result, evaluator.testbed.content_hash)
+            found[result.request.source, result.request.seed] = on_record(result, evaluator.testbed.content_hash)
     return {source: [found[source, seed] for seed in seeds] for source in sources}
 
 

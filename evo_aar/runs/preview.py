@@ -149,10 +149,10 @@ def _store(runs: Path, run: str | None, island: int) -> Iterator[tuple[Store, Se
                 generation=0,
                 island=number,
                 child=0,
-                source=direction.seed,
-                source_hash=source_hash(direction.seed),
+                source=direction.seed_source,
+                source_hash=source_hash(direction.seed_source),
                 operator="seed",
-                idea=idea(direction.seed),
+                idea=idea(direction.seed_source),
                 detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
             )
             store.individuals.add(seed)

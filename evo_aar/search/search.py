@@ -123,10 +123,10 @@ class Search:
                 generation=0,
                 island=island,
                 child=0,
-                source=direction.seed,
-                source_hash=source_hash(direction.seed),
+                source=direction.seed_source,
+                source_hash=source_hash(direction.seed_source),
                 operator="seed",
-                idea=idea(direction.seed),
+                idea=idea(direction.seed_source),
                 detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
             )
             self._store.individuals.add(individual)

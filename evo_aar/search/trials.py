@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluator.trial import Trial as Request
+from evaluator.trial import TrialRequest
 from population.individual import Individual
 from population.store import Store
 from population.trial import FailedTrial, SuccessfulTrial, Trial
@@ -70,24 +70,26 @@ class TrialRunner:
             for seed in seeds:
                 if seed not in known:
                     wanted.setdefault((candidate.source_hash, seed), candidate)
-        self._run({Request(candidate.source, seed): candidate for (_, seed), candidate in wanted.items()})
+        self._run(
+            {TrialRequest(candidate.source, seed): candidate for (_, seed), candidate in wanted.items()}
+        )
 
     def one(self, candidate: Candidate, seed: int, fidelity: float) -> Trial:
         """One trial at any fidelity, run where it isn't on record yet."""
         known = self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
         if known is None:
-            self._run({Request(candidate.source, seed, fidelity): candidate})
+            self._run({TrialRequest(candidate.source, seed, fidelity): candidate})
         return self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
 
-    def _run(self, wanted: dict[Request, Candidate]) -> None:
+    def _run(self, wanted: dict[TrialRequest, Candidate]) -> None:
         if not wanted:
             return
         for result in self._evaluator.evaluate(
             list(wanted), on_question=lambda trial: self._enter_question(trial, wanted[trial])
         ):
-            self._record(result, wanted[result.trial])
+            self._record(result, wanted[result.request])
 
-    def _enter_question(self, request: Request, candidate: Candidate) -> None:
+    def _enter_question(self, request: TrialRequest, candidate: Candidate) -> None:
         """On the ledger before it is asked; one that a crash has kept from being recorded is the same
         question when it is asked again.
         """
@@ -112,7 +114,7 @@ class TrialRunner:
                 self._store.ledger.add("trainer_tokens", trial.tokens, **account)
                 self._store.ledger.add("compute_seconds", trial.seconds, **account)
         self._known.pop(candidate.source_hash, None)
-        self._evaluator.forget(result.trial)
+        self._evaluator.forget(result.request)
         self._on_trial(trial)
 
 
@@ -122,7 +124,7 @@ def _account(candidate: Candidate) -> dict:
 
 def on_record(result: Result, testbed: str) -> Trial:
     """A result as a search would have it on record."""
-    outcome, request = result.outcome, result.trial
+    outcome, request = result.outcome, result.request
     common = {
         "source_hash": request.source_hash,
         "testbed": testbed,

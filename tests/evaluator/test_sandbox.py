@@ -106,10 +106,10 @@ from evaluator.sandbox.levels import Level
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 service = Service(Trainer(Testbed.load(Path({str(small)!r})), cache=Path({str(tmp_path)!r})), Limits(), "head")
 found = []
-service.run([Trial({FOREIGN!r}, seed) for seed in (0, 1)], lambda trial, conversation: found.append(conversation.outcome))
+service.run([TrialRequest({FOREIGN!r}, seed) for seed in (0, 1)], lambda trial, conversation: found.append(conversation.outcome))
 print(service.processes.level, [one.ok for one in found])
 service.close()
 """  # noqa: E501

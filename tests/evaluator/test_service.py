@@ -13,7 +13,7 @@ from evaluator.processes import Limits
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 
 LIMITS = Limits(cpu_seconds=3, memory_bytes=512 << 20, wall_seconds=60)
 
@@ -28,7 +28,7 @@ def service(math_testbed, cache):
 def run(service: Service, *bodies: str, seed: int = 0, fidelity: float = 1.0) -> list:
     """The conversations of recipes with these bodies, run side by side."""
     head = '"""A test."""\nimport asyncio\nimport numpy as np\n'
-    trials = [Trial(head + body, seed + number, fidelity) for number, body in enumerate(bodies)]
+    trials = [TrialRequest(head + body, seed + number, fidelity) for number, body in enumerate(bodies)]
     found = {}
     service.run(trials, lambda trial, conversation: found.setdefault(trial, conversation))
     assert len(found) == len(trials)
@@ -386,7 +386,7 @@ async def recipe(task):
     service = Service(Trainer(Testbed.load(math_testbed), cache=cache), Limits(gradient_seconds=2.0), "head")
     head, ended = '"""A test."""\nimport numpy as np\n', []
     bodies = {"slow": slow, "own": own, "vanilla": VANILLA}
-    trials = {Trial(head + body, 0): name for name, body in bodies.items()}
+    trials = {TrialRequest(head + body, 0): name for name, body in bodies.items()}
     try:
         service.run(trials, lambda trial, conversation: ended.append((trials[trial], conversation.outcome)))
     finally:

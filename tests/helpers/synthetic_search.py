@@ -136,7 +136,7 @@ class SyntheticSearch:
     def _birth(self, number, island, child):
         direction = self.directions[island % len(self.directions)]
         if not number:
-            return self._born(number, island, child, direction.seed, "seed", (), direction)
+            return self._born(number, island, child, direction.seed_source, "seed", (), direction)
         living = self.populations[island]
         parents = (living[child % len(living)],)
         if child == 0:

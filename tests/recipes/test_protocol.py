@@ -18,7 +18,7 @@ from evaluator.sandbox.levels import Level
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from recipes.contract import MAX_IN_FLIGHT
 from recipes.wire import MAGIC, PREFIX, Decoder, Message, WireError, encode
 
@@ -46,7 +46,7 @@ def service(trainer):
 
 def run(service: Service, *sources: str) -> list:
     found = {}
-    trials = [Trial(source, seed) for seed, source in enumerate(sources)]
+    trials = [TrialRequest(source, seed) for seed, source in enumerate(sources)]
     service.run(trials, lambda trial, conversation: found.setdefault(trial, conversation.outcome))
     return [found[trial] for trial in trials]
 
@@ -296,7 +296,7 @@ def test_no_message_gets_past_the_checks_into_the_trainer(trainer, messages):
     be encoded.
     """
     sent = []
-    conversation = Conversation(Trial(NEIGHBOUR, 0), trainer, sent.append, "head")
+    conversation = Conversation(TrialRequest(NEIGHBOUR, 0), trainer, sent.append, "head")
     head = [
         ("untrained", {"template": 0, "swap": False}, {}),
         ("session.open", {"student": "head"}, {}),

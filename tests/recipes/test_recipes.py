@@ -16,14 +16,14 @@ from evaluator.testbeds.mini.weak import WEIGHTS
 from evaluator.testbeds.mini.world import templates
 from evaluator.testbeds.prepared import Profile, Template, Testbed, write
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from evo_aar.operators.genome import read_genome
 from evo_aar.operators.pipeline import pipeline
 from recipes import contract, reference
 from recipes.directions import BASELINES, baseline_sources, direction, directions
 from recipes.source import DIRECTIONS, validate
 
-SEEDS = {one.name: one.seed for one in directions()}
+SEEDS = {one.name: one.seed_source for one in directions()}
 RECIPES = {**SEEDS, **baseline_sources()}
 SIZES = {"train": 160, "fitness": 60, "sealed": 40}
 BARE = (Template("{question} = {choice}."),)
@@ -65,7 +65,7 @@ def run_all(testbed, cache, kind):
     outcomes = {}
     try:
         service.run(
-            [Trial(source, 1) for source in RECIPES.values()],
+            [TrialRequest(source, 1) for source in RECIPES.values()],
             lambda trial, talk: outcomes.update({names[trial.source]: talk.outcome}),
         )
     finally:

@@ -19,7 +19,7 @@ from recipes.source import (
     validate,
 )
 
-ALL = {one.name: one.seed for one in directions()} | baseline_sources()
+ALL = {one.name: one.seed_source for one in directions()} | baseline_sources()
 
 RECIPE = '''"""Train on the confident half.
 

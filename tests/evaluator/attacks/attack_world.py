@@ -35,7 +35,7 @@ from evaluator.sandbox.levels import Level
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 
 # Slow ones first; those that look for neighbours among the first, too, for they are there from the beginning.
 ATTACKS: list[Attack] = [*NEIGHBOURS, *LIMITS, *SPAWNING, *LOOKING, *NETWORK, *READING, *SCORES, *WRITING]
@@ -164,7 +164,7 @@ class World:
 
     def _outcomes(self, service: Service, sources: list[str]) -> dict[int, object]:
         found: dict[int, object] = {}
-        trials = [Trial(source, SEED) for source in sources]
+        trials = [TrialRequest(source, SEED) for source in sources]
         places = {id(trial): place for place, trial in enumerate(trials)}
         service.run(
             trials, lambda trial, conversation: found.setdefault(places[id(trial)], conversation.outcome)

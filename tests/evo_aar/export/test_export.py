@@ -14,7 +14,7 @@ from evaluator.evaluator import Evaluator
 from evaluator.grader import accuracy
 from evaluator.saved import SavedStudent
 from evaluator.testbeds.prepared import Testbed, load_labels
-from evaluator.trial import Trial as Request
+from evaluator.trial import TrialRequest
 from evaluator.workers import stop_workers
 from evo_aar.export.ancestry import ancestry
 from evo_aar.export.bundle import best
@@ -318,7 +318,7 @@ KINDS = {
 def test_a_saved_student_answers_as_it_did_in_the_trainer(testbed, tmp_path, body):
     source = f'"""An idea."""\nimport numpy as np\n\nasync def recipe(task):\n        {body.strip()}\n'
     evaluator = Evaluator(testbed, cache=testbed.parent / "cache", spool=tmp_path / "spool")
-    (result,) = evaluator.evaluate([Request(source, 0)], tmp_path / "students")
+    (result,) = evaluator.evaluate([TrialRequest(source, 0)], tmp_path / "students")
     assert result.outcome.ok, result.outcome.message
     rows = evaluator.testbed.rows("fitness")
     student = SavedStudent.load(tmp_path / "students" / "seed-0")
@@ -335,7 +335,7 @@ def test_a_saved_student_compares_the_two_of_a_pair(testbed, tmp_path, body):
     pairs = small_testbed(tmp_path / "pairs", "pair")
     source = f'"""An idea."""\n\nasync def recipe(task):\n    {body}\n'
     evaluator = Evaluator(pairs, cache=testbed.parent / "cache", spool=tmp_path / "spool")
-    (result,) = evaluator.evaluate([Request(source, 0)], tmp_path / "students")
+    (result,) = evaluator.evaluate([TrialRequest(source, 0)], tmp_path / "students")
     rows = evaluator.testbed.rows("fitness")
     student = SavedStudent.load(tmp_path / "students" / "seed-0")
     np.testing.assert_allclose(student.probabilities(rows), result.outcome.fitness, atol=2e-6)

@@ -10,7 +10,7 @@ from evaluator.testbeds.mini.weak import WEIGHTS
 from evaluator.testbeds.mini.world import templates
 from evaluator.testbeds.prepared import Profile
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from evo_aar.operators import mutations as kinds
 from evo_aar.operators.constants import assign_step, loci
 from evo_aar.operators.edits import rename
@@ -25,7 +25,7 @@ from recipes.contract import LOSSES, SCHEDULES
 from recipes.directions import baseline_sources, directions
 from recipes.source import source_hash, validate
 
-SEEDS = {one.name: one.seed for one in directions()}
+SEEDS = {one.name: one.seed_source for one in directions()}
 
 
 def context(*sources, rng=0, born=(), **facts):
@@ -351,7 +351,7 @@ def test_children_run_in_the_real_recipe_process_and_trainer(tmp_path):
     service, outcomes = Service(Trainer(testbed, cache=tmp_path / "cache"), Limits(), "head"), []
     try:
         service.run(
-            [Trial(source, 1) for source in sources], lambda trial, talk: outcomes.append(talk.outcome)
+            [TrialRequest(source, 1) for source in sources], lambda trial, talk: outcomes.append(talk.outcome)
         )
     finally:
         service.close()

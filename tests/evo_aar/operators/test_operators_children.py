@@ -49,8 +49,8 @@ class Child:
 def children():
     """Thirty generations, each bred from the last: parents are drawn from all islands."""
     operator, made = OfflineOperator(), []
-    born = {source_hash(one.seed) for one in directions()}
-    last = [Parent(one.name, one.seed, one.name, 0.3, 0.05) for one in directions()]
+    born = {source_hash(one.seed_source) for one in directions()}
+    last = [Parent(one.name, one.seed_source, one.name, 0.3, 0.05) for one in directions()]
     for generation in range(GENERATIONS):
         draw = np.random.default_rng([2, generation])
         # Forty of the last generation breed, as selection would have it.
@@ -83,7 +83,7 @@ def test_every_child_meets_the_contract_and_keeps_its_island_s_direction(childre
 
 
 def test_no_child_repeats_a_parent_or_a_recipe_born_before_its_generation(children):
-    first_seen = {source_hash(one.seed): -1 for one in directions()}
+    first_seen = {source_hash(one.seed_source): -1 for one in directions()}
     for child in children:
         assert first_seen.setdefault(child.hash, child.generation) == child.generation
 
@@ -196,7 +196,7 @@ def test_the_detail_names_the_parents_and_the_changes(children):
 def test_the_same_stream_gives_the_same_child(children):
     operator = OfflineOperator()
     start = CHILDREN * 3
-    born = {source_hash(one.seed) for one in directions()} | {child.hash for child in children[:start]}
+    born = {source_hash(one.seed_source) for one in directions()} | {child.hash for child in children[:start]}
     for number in range(start, start + 60):
         child = children[number]
         again = make(operator, child.island, child.generation, number % CHILDREN, child.parents, born)

@@ -11,7 +11,7 @@ from evaluator.audits.verdicts import FAIL, FLAG, PASS, Verdict
 from evaluator.evaluator import Evaluator
 from evaluator.hidden_states import HiddenStates
 from evaluator.testbeds.prepared import Testbed, load_labels
-from evaluator.trial import Trial
+from evaluator.trial import TrialRequest
 from evo_aar.search.audits import (
     ENSEMBLE,
     FRESH,
@@ -162,7 +162,7 @@ def test_an_ensemble_that_lives_on_being_many_is_flagged(tmp_path, cache):
     evaluator = Evaluator(
         small_testbed(tmp_path / "short", profile=short), cache=cache, spool=tmp_path / "spool"
     )
-    results = list(evaluator.evaluate([Trial(EIGHT, seed) for seed in range(SEEDS)]))
+    results = list(evaluator.evaluate([TrialRequest(EIGHT, seed) for seed in range(SEEDS)]))
     assert {one.outcome.members for one in results} == {8}
     ceilings, points = evaluator.ensemble_accuracies(8), evaluator.baselines
     assert np.mean(ceilings) > points.ceiling_accuracy
@@ -218,7 +218,7 @@ def test_the_static_read_sees_tables_seeds_and_foreign_imports(line, fails):
 def test_the_static_read_has_nothing_to_say_of_seeds_baselines_and_docstrings():
     for source in (
         *baseline_sources().values(),
-        *(one.seed for one in directions()),
+        *(one.seed_source for one in directions()),
         recipe_with('def f():\n    """' + "x" * 500 + '"""'),
     ):
         assert static.read(source) == []
