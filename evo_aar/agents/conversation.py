@@ -8,74 +8,38 @@ from journalled replies, so a resumed search comes to the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from evo_aar.agents.client import MALFORMED
-from evo_aar.agents.desk import Desk
+from evo_aar.agents.briefs import Briefing
+from evo_aar.agents.desk import Desk, Submission
 from evo_aar.agents.journal import Journal
+from evo_aar.agents.provider import MALFORMED
 from evo_aar.search.operator import OperatorError
 
 IDLE_REPLIES = 3
 """Replies in a row without a call of a tool after which an agent is taken to have nothing to hand in."""
 LAST_TURNS = 3
-CACHED = {"type": "ephemeral"}
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What a conversation begins with.
-
-    `system`: texts, the most stable first, each the end of a stretch worth caching.
-    """
-
-    model: str
-    system: tuple[str, ...]
-    task: str
-    tools: tuple[dict, ...]
-    reply_tokens: int
-
-    def request(self, messages: Sequence[dict]) -> dict[str, Any]:
-        """The request for the next reply.
-
-        The end of the last message is cached too: the next request begins with all of it.
-        """
-        *earlier, last = messages
-        if last["role"] == "user":
-            *blocks, end = last["content"]
-            last = {**last, "content": [*blocks, {**end, "cache_control": CACHED}]}
-        return {
-            "model": self.model,
-            "max_tokens": self.reply_tokens,
-            "system": [{"type": "text", "text": text, "cache_control": CACHED} for text in self.system],
-            "tools": list(self.tools),
-            "messages": [*earlier, last],
-        }
-
-    @property
-    def first_message(self) -> dict:
-        return {"role": "user", "content": [{"type": "text", "text": self.task}]}
 
 
 @dataclass(frozen=True)
 class Ending:
     """How a conversation that came to a recipe went."""
 
+    submission: Submission
     turns: int
     usd: float
     model: str
 
 
-def converse(opening: Opening, desk: Desk, journal: Journal, turns: int) -> Ending:
+def converse(briefing: Briefing, desk: Desk, journal: Journal, turns: int) -> Ending:
     """Run the loop until `desk` has a submission.
 
     Raises `OperatorError`, with what was spent, where there is none.
     """
-    messages, usd, idle = [opening.first_message], 0.0, 0
+    messages, usd, idle = [briefing.first_message], 0.0, 0
     asked = messages[0]["content"]
     for turn in range(turns):
-        reply = journal.reply(turn, opening.request(messages), asked)
+        reply = journal.reply(turn, briefing.request(messages), asked)
         usd += reply["usd"]
         if "rejected" in reply:
             raise OperatorError(f"the model's server refused the conversation: {reply['rejected']}", usd)
@@ -95,7 +59,7 @@ def converse(opening: Opening, desk: Desk, journal: Journal, turns: int) -> Endi
             )
         said = _results(desk, journal, turn, calls, stop) if calls else [_text(_nudge(stop))]
         if desk.submitted:
-            return Ending(turn + 1, usd, reply["model"])
+            return Ending(desk.submitted, turn + 1, usd, reply["model"])
         left = turns - turn - 1
         if 0 < left <= LAST_TURNS:
             said.append(_text(f"{left} {'reply' if left == 1 else 'replies'} left: submit what you have."))

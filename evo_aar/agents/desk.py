@@ -7,7 +7,9 @@ the search as it stood when the generation began, and of what this agent did bef
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import functools
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from evo_aar.agents.laboratory import Laboratory
 from evo_aar.agents.library import Library, ToolError
@@ -19,10 +21,29 @@ from population.individual import individual_id
 from recipes.errors import RecipeError
 from recipes.source import MAX_BYTES, source_hash, validate
 
+if TYPE_CHECKING:
+    from anthropic.lib.tools import BetaFunctionTool
+
 LONGEST_RESULT = 12_000
 LONGEST_FINDING = 2_000
 FINDINGS = 3
 """Findings that one agent may post."""
+
+
+@dataclass
+class TriesLeft:
+    """How many trials an island's agents still have in a generation. They share it."""
+
+    left: int
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What an agent handed in: the source, the changes in plain words, the reasons."""
+
+    source: str
+    changes: tuple[str, ...]
+    reasons: str
 
 
 class Desk:
@@ -38,7 +59,7 @@ class Desk:
         draft: str,
         library: Library,
         laboratory: Laboratory,
-        tries: dict[str, int],
+        tries: TriesLeft,
     ) -> None:
         self._context = context
         self._verb = verb
@@ -47,14 +68,8 @@ class Desk:
         self._laboratory = laboratory
         self._tries = tries
         self._posted = 0
-        self.submitted: dict | None = None
-        """What `submit` was given: the source, the changes in plain words, the reasons."""
-        self._tools = self._bound()
-
-    @property
-    def tools(self) -> tuple[dict, ...]:
-        """The tools as the API takes them."""
-        return tuple(tool.to_dict() for tool in self._tools.values())
+        self.submitted: Submission | None = None
+        self._tools = _tools(self)
 
     def run(self, name: str, given: dict) -> tuple[str, bool]:
         """A tool's result, and whether it is an error."""
@@ -64,48 +79,30 @@ class Desk:
         if tool is None:
             return f"There is no tool {name!r}. Tools: {', '.join(self._tools)}.", True
         try:
-            return _clipped(tool.call(given)), False
+            return _clipped(str(tool.call(given))), False
         except ToolError as error:
             return _clipped(str(error)), True
         except ValueError:  # the SDK's word for arguments that don't fit the schema
-            wanted = ", ".join(tool.to_dict()["input_schema"]["properties"]) or "none"
+            wanted = ", ".join(map(str, _properties(tool))) or "none"
             return f"The input of {name} doesn't fit. Its arguments: {wanted}.", True
 
     def state(self) -> dict:
         """What a replay has to restore, JSON."""
         return {
             "draft": self._draft,
-            "tries": self._tries["left"],
+            "tries": self._tries.left,
             "tried": [one.to_json() for one in self._library.view.log()],
             "posted": self._posted,
-            "submitted": self.submitted,
+            "submitted": asdict(self.submitted) if self.submitted else None,
         }
 
     def restore(self, state: dict) -> None:
         """Bring the desk to where it stood after a turn whose results were replayed."""
-        self._draft, self._posted, self.submitted = state["draft"], state["posted"], state["submitted"]
-        self._tries["left"] = state["tries"]
+        self._draft, self._posted = state["draft"], state["posted"]
+        handed = state["submitted"]
+        self.submitted = Submission(**{**handed, "changes": tuple(handed["changes"])}) if handed else None
+        self._tries.left = state["tries"]
         self._library.replay(state["tried"])
-
-    def _bound(self) -> dict[str, object]:
-        from anthropic import beta_tool
-
-        methods: list[Callable[..., str]] = [
-            self.read_recipe,
-            self.read_history,
-            self.list_findings,
-            self.read_finding,
-            self.search_forum,
-            self.show_draft,
-            self.edit,
-            self.write,
-            self.check,
-            self.run_python,
-            self.try_draft,
-            self.post_finding,
-            self.submit,
-        ]
-        return {method.__name__: beta_tool(method) for method in methods}
 
     # ---- reading
 
@@ -240,9 +237,9 @@ class Desk:
         Your island's agents have few such trials: check first.
         """
         digest = self._valid()
-        if self._tries["left"] < 1:
+        if self._tries.left < 1:
             raise ToolError("Your island has no trial left in this generation. Submit what you believe in.")
-        self._tries["left"] -= 1
+        self._tries.left -= 1
         trial = self._laboratory.try_out(self._draft, digest, self._context)
         if not trial.ok:
             raise ToolError(f"It failed: {trial.reason}: {trial.message}")
@@ -253,7 +250,7 @@ class Desk:
             if shown
             else "Not graded."
         )
-        return f"{told}\n{self._library.nearest(trial)}\nTrials left on your island: {self._tries['left']}."
+        return f"{told}\n{self._library.nearest(trial)}\nTrials left on your island: {self._tries.left}."
 
     def _valid(self) -> str:
         """The draft's hash. Raises `ToolError` where it can't be a child."""
@@ -321,11 +318,11 @@ class Desk:
                 if self._verb != "crossover"
                 else "Say in `reasons` what was taken from whom, and why."
             )
-        self.submitted = {
-            "source": self._draft,
-            "changes": [change.strip()[:300] for change in changes if change.strip()][:8],
-            "reasons": reasons.strip()[:2_000],
-        }
+        self.submitted = Submission(
+            self._draft,
+            tuple(change.strip()[:300] for change in changes if change.strip())[:8],
+            reasons.strip()[:2_000],
+        )
         return "Submitted."
 
 
@@ -338,3 +335,39 @@ def _clipped(text: str) -> str:
         return text
     half = LONGEST_RESULT // 2
     return f"{text[:half]}\n... ({len(text) - LONGEST_RESULT:,} characters left out)\n{text[-half:]}"
+
+
+TOOLS = (
+    "read_recipe",
+    "read_history",
+    "list_findings",
+    "read_finding",
+    "search_forum",
+    "show_draft",
+    "edit",
+    "write",
+    "check",
+    "run_python",
+    "try_draft",
+    "post_finding",
+    "submit",
+)
+"""The desk's methods that an agent may call."""
+
+
+@functools.cache
+def tool_schemas() -> tuple[dict[str, Any], ...]:
+    """The tools as the Messages API takes them."""
+    nobody = Desk.__new__(Desk)  # a tool's schema is its signature and docstring
+    return tuple(dict(tool.to_dict()) for tool in _tools(nobody).values())
+
+
+def _properties(tool: BetaFunctionTool[Any]) -> list[str]:
+    found = tool.to_dict()["input_schema"].get("properties")
+    return list(found) if isinstance(found, dict) else []
+
+
+def _tools(desk: Desk) -> dict[str, BetaFunctionTool[Any]]:
+    from anthropic import beta_tool
+
+    return {name: beta_tool(getattr(desk, name)) for name in TOOLS}

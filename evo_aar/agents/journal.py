@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from evo_aar.agents.client import Lost, ModelClient, Rejected, Reply
 from evo_aar.agents.meter import Meter
 from evo_aar.agents.prices import Price, Usage
+from evo_aar.agents.provider import Lost, Provider, Rejected, Reply
+from evo_aar.errors import SearchStopped
 from population.jsontext import digest, plain
 from population.store import Store
 from population.tables.replies import Turn
@@ -31,7 +32,7 @@ class Journal:
     def __init__(
         self,
         store: Store,
-        client: ModelClient,
+        provider: Provider,
         meter: Meter,
         price: Price,
         *,
@@ -41,7 +42,7 @@ class Journal:
         account: Mapping,
     ) -> None:
         self._store = store
-        self._client = client
+        self._provider = provider
         self._meter = meter
         self._price = price
         self._name = (individual, verb, attempt)
@@ -60,11 +61,9 @@ class Journal:
             return known
         with self._meter.call(request, self._price):
             try:
-                reply = self._client.call(request, self._lost)
+                reply = self._provider.call(request, self._lost)
             except Rejected as error:
                 if turn == 0:  # a server that serves no first request at all is to be seen to
-                    from evo_aar.errors import SearchStopped
-
                     raise SearchStopped(f"the model's server answers {error}") from None
                 found = {"rejected": str(error), "usd": 0.0, "asked": plain(asked)}
                 self._store.replies.record(place, request_hash, found)
@@ -73,7 +72,7 @@ class Journal:
             with self._store.transaction():
                 self._store.replies.record(place, request_hash, found)
                 self._pay(reply.usage, {"model": reply.model, "turn": turn})
-        return self._store.replies.get(place, request_hash)
+        return dict(plain(found))
 
     def results(self, turn: int, calls: list[dict], run: Callable[[], dict]) -> tuple[dict, bool]:
         """What the tools of a turn gave (JSON), and whether that was on record already: `run` runs them where
@@ -85,7 +84,7 @@ class Journal:
             return known, True
         found = run()
         self._store.replies.record(place, digest(calls), found)
-        return self._store.replies.get(place, digest(calls)), False
+        return dict(plain(found)), False
 
     def _turn(self, number: int, kind: str = "") -> Turn:
         individual, verb, attempt = self._name

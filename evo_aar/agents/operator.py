@@ -4,42 +4,29 @@ draft and repair.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from evo_aar.agents import prompts
-from evo_aar.agents.client import ModelClient
-from evo_aar.agents.conversation import Opening, converse
-from evo_aar.agents.desk import Desk
+from evo_aar.agents.briefs import Briefs
+from evo_aar.agents.conversation import converse
+from evo_aar.agents.desk import Desk, TriesLeft
 from evo_aar.agents.journal import Journal
 from evo_aar.agents.laboratory import Laboratory
-from evo_aar.agents.library import Library
 from evo_aar.agents.meter import Meter
 from evo_aar.agents.prices import Price
+from evo_aar.agents.provider import Provider
 from evo_aar.errors import SearchStopped
-from evo_aar.search.feedback import Feedback
 from evo_aar.search.operator import Failure, OperatorContext, OperatorError, Parent, Proposal
 from evo_aar.search.settings import SearchSettings
 from population.individual import individual_id
 from population.store import Store
-from recipes.directions import TITLES
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A conversation that is ready to begin."""
-
-    opening: Opening
-    desk: Desk
-    library: Library
 
 
 class AgentOperator:
     """Makes each child in a conversation of its own (`conversation.converse`), journalled turn by turn.
 
-    `student`: the default kind of student, for the prompt; `say` takes lines for who watches. Its methods
-    block, and may be called from several threads.
+    `laboratory`: where agents try things; `say` takes lines for who watches. Its methods block, and may be
+    called from several threads.
     """
 
     name = "agent"
@@ -51,26 +38,21 @@ class AgentOperator:
         self,
         store: Store,
         settings: SearchSettings,
+        briefs: Briefs,
         laboratory: Laboratory,
-        feedback: Feedback,
         *,
-        testbed: str,
-        student: str,
-        client: ModelClient,
+        provider: Provider,
         meter: Meter,
         say: Callable[[str], object] = print,
     ) -> None:
         self._store = store
         self._settings = settings
+        self._briefs = briefs
         self._laboratory = laboratory
-        self._feedback = feedback
-        self._testbed = testbed
-        self._student = student
-        self._client = client
+        self._provider = provider
         self._meter = meter
         self._say = say
-        self._tries: dict[tuple[int, int], dict[str, int]] = {}
-        self._views = threading.Lock()
+        self._tries: dict[tuple[int, int], TriesLeft] = {}
 
     def mutate(self, context: OperatorContext) -> Proposal:
         """A child of the first parent."""
@@ -96,49 +78,21 @@ class AgentOperator:
             )
 
     def abandon(self) -> None:
-        self._client.close()
-
-    def prepare(self, context: OperatorContext, verb: str, failure: Failure | None = None) -> Prepared:
-        """What the agent would be sent first, and its tools."""
-        with self._views:
-            view = self._feedback.at(context.generation, context.island)
-            tries = self._tries.setdefault(
-                (context.generation, context.island), {"left": self._settings.tries}
-            )
-        if verb == "repair":
-            tries = {"left": 0}
-        library = Library(self._store, self._testbed, context, view, self._feedback.seeds)
-        draft = failure.source if failure else context.parents[0].source if verb != "draft" else ""
-        desk = Desk(context, verb, draft, library, self._laboratory, tries)
-        parents = (
-            [self._shown(one, library) for one in context.parents]
-            if verb in ("mutation", "crossover")
-            else []
-        )
-        task = prompts.render(
-            verb,
-            parents=parents,
-            failure=failure,
-            tries=tries["left"],
-            turns=self._settings.turns,
-            direction=context.direction,
-        )
-        opening = Opening(
-            context.model,
-            (prompts.conduct(), self._island(context, library)),
-            task,
-            desk.tools,
-            self._settings.reply_tokens,
-        )
-        return Prepared(opening, desk, library)
+        self._provider.close()
 
     def _make(
         self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], failure: Failure | None = None
     ) -> Proposal:
-        prepared = self.prepare(context, verb, failure)
+        place = (context.generation, context.island)
+        tries = self._tries.setdefault(place, TriesLeft(self._settings.tries))
+        if failure is not None:
+            tries = TriesLeft(0)
+        library = self._briefs.library(context)
+        draft = failure.source if failure else context.parents[0].source if verb != "draft" else ""
+        desk = Desk(context, verb, draft, library, self._laboratory, tries)
         journal = Journal(
             self._store,
-            self._client,
+            self._provider,
             self._meter,
             Price.of(self._settings.prices[context.model]),
             individual=individual_id(context.generation, context.island, context.child),
@@ -146,52 +100,24 @@ class AgentOperator:
             attempt=failure.attempt if failure else 0,
             account={"island": context.island, "generation": context.generation},
         )
+        briefing = self._briefs.briefing(context, verb, library, tries.left, failure)
         try:
-            ending = converse(prepared.opening, prepared.desk, journal, self._settings.turns)
+            ending = converse(briefing, desk, journal, self._settings.turns)
         except OperatorError as error:
-            raise OperatorError(
-                f"{context.place}: {error}", error.usd, tries=prepared.library.view.log()
-            ) from None
-        handed = prepared.desk.submitted
+            raise OperatorError(f"{context.place}: {error}", error.usd, tries=library.view.log()) from None
         return Proposal(
-            handed["source"],
+            ending.submission.source,
             self.name,
             verb,
             parents=tuple(parent.individual_id for parent in parents),
             kinds=(verb,),
-            changes=tuple(handed["changes"]),
+            changes=ending.submission.changes,
             notes={
-                "reasons": handed["reasons"],
+                "reasons": ending.submission.reasons,
                 "model": ending.model,
                 "prompt": prompts.version(),
                 "turns": ending.turns,
             },
-            tries=prepared.library.view.log(),
+            tries=library.view.log(),
             usd=ending.usd,
         )
-
-    def _island(self, context: OperatorContext, library: Library) -> str:
-        archive = [self._shown(one, library) for one in context.archive]
-        return prompts.render(
-            "island",
-            title=TITLES[context.direction],
-            brief=context.brief,
-            direction=context.direction,
-            student=self._student,
-            layers=", ".join(map(str, context.layers)),
-            has_prior=context.has_prior,
-            archive=archive,
-            findings=len(library.findings),
-        )
-
-    def _shown(self, one: Parent, library: Library) -> dict:
-        individual = self._store.individuals.get(one.individual_id)
-        shown = library.view.of(individual.source_hash)
-        return {
-            "id": one.individual_id,
-            "idea": individual.idea,
-            "source": one.source if one.source.endswith("\n") else f"{one.source}\n",
-            "facts": library.facts(individual),
-            "near": one.near,
-            "told": shown.text if shown else "",
-        }

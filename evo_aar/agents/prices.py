@@ -49,7 +49,7 @@ class Price:
 
     def usd(self, usage: Usage) -> float:
         """What a reply has cost."""
-        if self.above is not None and usage.prompt > self.above_tokens:
+        if self.above is not None and usage.prompt > (self.above_tokens or 0):
             return self.above.usd(usage)
         return math.fsum(getattr(usage, kind) * getattr(self, kind) for kind in KINDS) / MILLION
 
@@ -57,13 +57,13 @@ class Price:
         """What a reply with at most so many tokens can cost."""
         dear = max(self.input, self.cache_write, self.cache_read)
         here = (prompt * dear + output * self.output) / MILLION
-        if self.above is not None and prompt > self.above_tokens:
+        if self.above is not None and prompt > (self.above_tokens or 0):
             return max(here, self.above.most(prompt, output))
         return here
 
     @classmethod
     def of(cls, facts: Mapping) -> Price:
-        above = facts.get("above")
+        above = facts.get("above") if isinstance(facts, dict) else None
         own = {kind: float(facts[kind]) for kind in KINDS}
         return cls(
             **own,
@@ -143,10 +143,10 @@ def _from_words(text: str) -> tuple[str, dict]:
 
 
 def _require(facts: object, place: str) -> None:
-    known = isinstance(facts, dict) and all(isinstance(facts.get(kind), int | float) for kind in KINDS)
-    if not known or any(not 0 <= facts[kind] < math.inf for kind in KINDS):
+    figures = [facts.get(kind) for kind in KINDS] if isinstance(facts, dict) else [None]
+    if not all(isinstance(one, int | float) and 0 <= one < math.inf for one in figures):
         raise UsageError(f"{place}: {', '.join(KINDS)} must be numbers of dollars, 0 or more.")
-    above = facts.get("above")
+    above = facts.get("above") if isinstance(facts, dict) else None
     if above is not None:
         if not isinstance(above, dict) or not isinstance(above.get("tokens"), int):
             raise UsageError(f"{place}: above needs `tokens`, a whole number.")

@@ -46,7 +46,7 @@ def evaluate(
         wanted = range(first_seed, first_seed + seeds)
         trials = evaluation.run_trials(evaluator, [file.source], wanted, tables.notices())[file.source]
         if as_json:
-            facts = {
+            facts: dict[str, object] = {
                 "recipe": str(recipe),
                 "idea": file.idea,
                 "direction": file.direction,

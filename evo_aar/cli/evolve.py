@@ -220,13 +220,15 @@ def _operators(
     price: list[str],
 ) -> dict:
     """The settings that say who makes children."""
-    from evo_aar.agents.client import has_key, require_key
+    from evo_aar.agents.anthropic_client import has_key
     from evo_aar.agents.prices import price_table
+    from evo_aar.agents.provider import kind_of
 
     operator = operator or ("agents" if has_key() else "offline")
     if operator != "agents":
         return {"operator": operator}
-    require_key()
+    for model in models:
+        kind_of(model).require()
     return {
         "operator": operator,
         "models": tuple(models),

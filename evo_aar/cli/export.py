@@ -39,7 +39,7 @@ def export(
     if best == (individual is not None):
         raise UsageError("export: give either --best or --individual ID.")
     with opened(runs, run) as (store, settings):
-        chosen = bundle.best(store) if best else store.individuals.get(individual)
+        chosen = bundle.best(store) if individual is None else store.individuals.get(individual)
         level = level_for(written_here=settings.operator != "agents", unsandboxed=unsandboxed)
         same = bundle.export(
             store, settings, chosen, output, device=device, level=level, console=tables.notices()

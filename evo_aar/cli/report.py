@@ -21,7 +21,7 @@ def report(
         typer.Option(
             help="A finalist's id, up to three times; default: those of the search.", show_default=False
         ),
-    ] = (),
+    ] = [],  # noqa: B006 - typer copies it
     seeds: Annotated[
         int, typer.Option(min=2, max=999, help="Fresh seeds that each recipe is trained with.")
     ] = 8,
@@ -102,7 +102,7 @@ def _show(store: Store, folder: Path) -> None:
     for line in last.lines:
         shown = (
             tables.plain(f"failed: {line.failure}")
-            if line.failure
+            if line.pgr is None
             else tables.plus_minus(line.pgr.mean, line.pgr.standard_error)
         )
         differences = (

@@ -24,7 +24,7 @@ def review(
     run: Run,
     individual: Annotated[
         list[str], typer.Option(help="Whom to review; default: the search's finalists.", show_default=False)
-    ] = (),
+    ] = [],  # noqa: B006 - typer copies it
     verdict: Annotated[
         str | None,
         typer.Option(

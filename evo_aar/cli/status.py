@@ -102,7 +102,7 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
     standing = Standing.of(store, settings)
     last = store.generations.last()
     figures = GenerationRecord.of(last).figures if last else GenerationFigures()
-    best = None
+    best: dict[str, object] | None = None
     if figures.best is not None:
         individual = store.individuals.get(figures.best)
         best = {"individual": individual.id, "idea": individual.idea, "operator": individual.operator}
@@ -190,22 +190,22 @@ def _show(facts: dict) -> None:
             )
         console.print(made)
     if rows := facts["language_models"]["operator"]:
-        columns = ("operator", "calls", "read", "written", "from the cache", "USD")
+        headings = ("operator", "calls", "read", "written", "from the cache", "USD")
         made = tables.table(
             "Language models (--json has them by model, island and generation too)",
-            *columns,
-            right=columns[1:],
+            *headings,
+            right=headings[1:],
         )
         for row in rows:
             read = row["input"] + row["cache_write"] + row["cache_read"]
-            counts = (
+            sums = (
                 f"{row['calls']:,}",
                 f"{read:,}",
                 f"{row['output']:,}",
                 f"{row['hit_rate']:.0%}",
                 f"{row['usd']:.2f}",
             )
-            made.add_row(row["operator"], *counts)
+            made.add_row(row["operator"], *sums)
         console.print(made)
     if best := facts["best"]:
         score = tables.plus_minus(best["pgr"], best["standard_error"])

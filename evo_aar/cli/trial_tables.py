@@ -75,8 +75,8 @@ def _trials_table(trials: Sequence[Trial]) -> Table:
     for trial in trials:
         outcome = "ok" if trial.ok else f"{trial.reason}: {trial.message}"
         figures = (
-            tables.number(trial.accuracy),
-            tables.number(trial.pgr),
+            tables.number(trial.accuracy if trial.ok else None),
+            tables.number(trial.pgr if trial.ok else None),
             f"{trial.tokens:,}",
             f"{trial.seconds:.1f}",
         )

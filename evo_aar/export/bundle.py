@@ -46,7 +46,7 @@ from population.fitness import Fitness
 from population.individual import Individual
 from population.store import Store
 from population.tables.integrity import Audit
-from population.trial import Trial
+from population.trial import SuccessfulTrial, Trial, first_failure, successful
 from recipes.directions import baseline_sources
 from recipes.source import source_hash
 
@@ -98,10 +98,8 @@ def export(
     """
     seeds = search_seeds(settings.seed, settings.seeds)
     testbed = store.facts["testbed_hash"]
-    recorded = [
-        trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds
-    ]
-    _require_students(individual, recorded, seeds)
+    tried = [trial for trial in store.trials.of(individual.source_hash, testbed, 1.0) if trial.seed in seeds]
+    recorded = _require_students(individual, tried, seeds)
     setup = Setup(
         settings.testbed, settings.strong, settings.weak, settings.student, device=device, level=level
     )
@@ -126,8 +124,10 @@ def export(
     return all(again.values())
 
 
-def _require_students(individual: Individual, recorded: Sequence[Trial], seeds: Sequence[int]) -> None:
-    failed = next((trial for trial in recorded if not trial.ok), None)
+def _require_students(
+    individual: Individual, recorded: Sequence[Trial], seeds: Sequence[int]
+) -> list[SuccessfulTrial]:
+    failed = first_failure(recorded)
     if failed is not None:
         raise UsageError(
             f"{individual.id} failed ({failed.reason}: {failed.message}): it has no student. Export another"
@@ -138,6 +138,7 @@ def _require_students(individual: Individual, recorded: Sequence[Trial], seeds: 
             f"{individual.id} has been tried on {len(recorded)} of {len(seeds)} seeds. Resume the search"
             " first."
         )
+    return successful(recorded)
 
 
 def _trained_again(
@@ -194,13 +195,14 @@ def _judged(store: Store, individual: Individual, audits: Sequence[Audit]) -> di
     }
 
 
-def _is_same(result: Result, trial: Trial) -> bool:
+def _is_same(result: Result, trial: SuccessfulTrial) -> bool:
     """Whether a student that was trained again is the search's: the same predictions on all of the pool, and
     the same accuracy.
     """
-    return result.accuracy == trial.accuracy and np.array_equal(
-        result.outcome.pool.astype(np.float16), trial.pool
-    )
+    pool = result.outcome.pool
+    if pool is None or trial.pool is None:
+        return False
+    return result.accuracy == trial.accuracy and np.array_equal(pool.astype(np.float16), trial.pool)
 
 
 def _metrics(
@@ -208,7 +210,7 @@ def _metrics(
     settings: SearchSettings,
     individual: Individual,
     evaluator: Evaluator,
-    recorded: Sequence[Trial],
+    recorded: Sequence[SuccessfulTrial],
     again: dict[int, bool],
 ) -> dict:
     seeds, final = (
@@ -219,7 +221,7 @@ def _metrics(
 
     def fitness(digest: str, wanted: Sequence[int]) -> dict | None:
         found = fitness_on(store, digest, testbed.content_hash, wanted)
-        return found and _as_json(found, wanted)
+        return _as_json(found, wanted) if found else None
 
     vanilla = source_hash(baseline_sources()["vanilla"])
     return {
@@ -238,7 +240,7 @@ def _metrics(
         "split": "fitness",
         "sandbox": described(level_of(store)),
         "sandbox_of_this_export": described(evaluator.settings.level),
-        "pgr": _as_json(Fitness.of(recorded), seeds),
+        "pgr": fitness(individual.source_hash, seeds),
         "final_pgr": fitness(individual.source_hash, final),
         "vanilla_pgr": fitness(vanilla, seeds),
         "vanilla_final_pgr": fitness(vanilla, final),

@@ -220,8 +220,13 @@ def _step_tuple(
 ) -> tuple[float, ...]:
     """Steps one element; a tuple in order stays in order."""
     at = int(rng.integers(len(value)))
-    stepper = _step_integer if isinstance(value[at], int) else _step_float
-    new = (*value[:at], stepper(name, value[at], rng, boldness), *value[at + 1 :])
+    old = value[at]
+    stepped: float
+    if isinstance(old, int):
+        stepped = _step_integer(name, old, rng, boldness)
+    else:
+        stepped = _step_float(name, old, rng, boldness)
+    new = (*value[:at], stepped, *value[at + 1 :])
     return tuple(sorted(new)) if list(value) == sorted(value) else new
 
 

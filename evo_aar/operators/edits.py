@@ -22,8 +22,8 @@ def parse_part(code: str) -> cst.Module:
 def assign(code: str, literal: str) -> str:
     """`NAME = old` with `literal` as its value."""
     module = parse_part(code)
-    line = module.body[-1]
-    statement = line.body[0].with_changes(value=cst.parse_expression(literal))
+    line, statement = _assignment(module)
+    statement = statement.with_changes(value=cst.parse_expression(literal))
     return module.with_changes(body=[*module.body[:-1], line.with_changes(body=[statement])]).code.rstrip(
         "\n"
     )
@@ -135,7 +135,7 @@ class _KeywordSetter(cst.CSTTransformer):
             if value is not None:
                 texts.append(f"{name}={value}" if name else value)
         texts.extend(f"{name}={value}" for name, value in waiting.items() if value is not None)
-        call = cst.parse_expression(f"f({', '.join(texts)})")
+        call = cst.ensure_type(cst.parse_expression(f"f({', '.join(texts)})"), cst.Call)
         if not self._laid_out:
             return updated_node.with_changes(args=call.args, whitespace_before_args=cst.SimpleWhitespace(""))
         inner = cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace("    "))
@@ -188,4 +188,14 @@ class _AssignmentRemover(cst.CSTTransformer):
 
 def value_text(code: str) -> str:
     """The text of the value of `NAME = value`."""
-    return cst.Module([]).code_for_node(parse_part(code).body[-1].body[0].value)
+    value = _assignment(parse_part(code))[1].value
+    return cst.Module([]).code_for_node(value) if value is not None else ""
+
+
+def _assignment(module: cst.Module) -> tuple[cst.SimpleStatementLine, cst.Assign | cst.AnnAssign]:
+    """A constant's line, and the statement in it."""
+    line = module.body[-1]
+    statement = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
+    if not isinstance(line, cst.SimpleStatementLine) or not isinstance(statement, cst.Assign | cst.AnnAssign):
+        raise Inapplicable("it is no constant")
+    return line, statement

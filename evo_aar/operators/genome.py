@@ -53,7 +53,7 @@ class Part:
     """
 
     kind: Literal["constant", "definition", "other"]
-    name: str | None
+    name: str  # "" for other statements
     code: str
     spaced: bool = False
 
@@ -164,7 +164,7 @@ class Genome:
         """
         roots = {ENTRY, *extra}.union(*(part.uses for part in self.parts if part.kind == "other"))
         parts = self.uses_of(*roots)
-        return roots.union(*(part.uses for part in self.parts if part.name in parts))
+        return frozenset(roots.union(*(part.uses for part in self.parts if part.name in parts)))
 
     def uses_of(self, *names: str) -> frozenset[str]:
         """Those of the parts' names that these parts use, themselves included, directly or through other
@@ -231,7 +231,7 @@ def read_genome(source: str) -> Genome:
                 ),
             ]
         )
-        previous_end = node.end_lineno
+        previous_end = node.end_lineno or node.lineno
         if isinstance(node, ast.Import):
             imports.extend(Import(alias.name, None, alias.asname) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -242,14 +242,14 @@ def read_genome(source: str) -> Genome:
     return Genome(ast.get_docstring(tree) or "", tuple(dict.fromkeys(imports)), tuple(parts))
 
 
-def _classify(node: ast.stmt) -> tuple[Literal["constant", "definition", "other"], str | None]:
+def _classify(node: ast.stmt) -> tuple[Literal["constant", "definition", "other"], str]:
     if isinstance(node, _DEFINITIONS):
         return "definition", node.name
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         return "constant", node.targets[0].id
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
         return "constant", node.target.id
-    return "other", None
+    return "other", ""
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -293,8 +293,11 @@ def assigned_names(code: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=16_384)
 def literal_value(code: str) -> Any:
     node = ast.parse(code).body[-1]
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if value is None:
+        raise Inapplicable("the constant has no value")
     try:
-        return ast.literal_eval(node.value)
+        return ast.literal_eval(value)
     except (ValueError, TypeError) as error:
         raise Inapplicable("the constant is an expression") from error
 

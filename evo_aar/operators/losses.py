@@ -21,7 +21,7 @@ def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...])
     """
     part, index = _choose_call(genome, rng, lambda call: _named_loss(genome, call) is not None)
     call = training_calls(part.code)[index]
-    old = _named_loss(genome, call)
+    old = _named_loss(genome, call) or ""
     others = [loss for loss in losses if loss in LOSSES and loss != old]
     if not others:
         raise Inapplicable("there is no other loss")
@@ -39,7 +39,9 @@ def swap_loss(genome: Genome, rng: np.random.Generator, losses: tuple[str, ...])
     given = call.keywords.get("loss_options")
     if given in local_names(part.code):
         code = drop_unused_local(code, given)
-    return genome.with_code(part.name, code), f"{_words(new)} loss in {_words(part.name)} (was {_words(old)})"
+    return genome.with_code(
+        part.name, code
+    ), f"{_words(new)} loss in {_words(part.name)} (was {_words(old or '')})"
 
 
 def swap_schedule(genome: Genome, rng: np.random.Generator, schedules: tuple[str, ...]) -> tuple[Genome, str]:

@@ -15,8 +15,8 @@ from evo_aar.operators import losses
 from evo_aar.operators import pipeline as pipelines
 from evo_aar.operators.constants import assign_step, loci
 from evo_aar.operators.genome import ENTRY, Genome, Import, Inapplicable
-from evo_aar.operators.library import library
 from evo_aar.operators.pipeline import FIT, STAGE, Line
+from evo_aar.operators.stages import stages
 from evo_aar.operators.transplant import transplant
 from evo_aar.search.operator import OperatorContext
 
@@ -63,7 +63,7 @@ def add_stage(genome: Genome, context: OperatorContext, boldness: float) -> Edit
         raise Inapplicable("recipe assigns no targets")
     if len(_lines(genome, "stage")) >= MOST_STAGES:
         raise Inapplicable(f"recipe has {MOST_STAGES} stages")
-    offered = library()
+    offered = stages()
     names = [name for name in offered.stages if context.has_prior or not offered.uses_prior(name)]
     name = str(context.rng.choice(names))
     at = lines[int(context.rng.integers(len(lines)))].index + 1
@@ -94,7 +94,10 @@ def drop_line(genome: Genome, line: Line) -> Edit:
         genome = genome.with_import(Import("numpy", None, "np"))
         code = pipelines.replace(code, line.index, "rows = np.arange(task.size)\n")
     else:
-        code = pipelines.replace(code, line.index, pipelines.fit_line(_inner_fit(genome, line)))
+        inner = _inner_fit(genome, line)
+        if inner is None:
+            raise Inapplicable(f"{line.function} wraps no other fit")
+        code = pipelines.replace(code, line.index, pipelines.fit_line(inner))
     return Edit(genome.with_code(ENTRY, code), "remove stage", f"{_words(line.function)} removed")
 
 
@@ -121,8 +124,8 @@ def replace_selection(genome: Genome, context: OperatorContext, boldness: float)
     lines = _lines(genome, "select")
     if len(lines) != 1:
         raise Inapplicable("recipe has no one line that selects rows")
-    name = str(context.rng.choice(library().selections))
-    genome = transplant(genome, library().genome, name, install_as="select")
+    name = str(context.rng.choice(stages().selections))
+    genome = transplant(genome, stages().genome, name, install_as="select")
     code = pipelines.replace(genome.part(ENTRY).code, lines[0].index, pipelines.select_line("select"))
     return Edit(genome.with_code(ENTRY, code), "selection", f"rows chosen by {_words(name)}")
 
@@ -130,10 +133,10 @@ def replace_selection(genome: Genome, context: OperatorContext, boldness: float)
 def replace_fit(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
     """Another way to train the student from targets and rows."""
     line = _fit_line(genome)
-    name = str(context.rng.choice(library().fits))
+    name = str(context.rng.choice(stages().fits))
     target = _inner_fit(genome, line) or line.function
     return Edit(
-        transplant(genome, library().genome, name, install_as=target),
+        transplant(genome, stages().genome, name, install_as=target),
         "fit",
         f"student trained by {_words(name)}",
     )
@@ -144,8 +147,8 @@ def wrap_fit(genome: Genome, context: OperatorContext, boldness: float) -> Edit:
     line = _fit_line(genome)
     if line.function != "fit" or _makes_ensembles(genome, "fit"):
         raise Inapplicable("the fit is wrapped already")
-    name = str(context.rng.choice(library().wrappers))
-    genome = transplant(genome, library().genome, name, keep=("fit",))
+    name = str(context.rng.choice(stages().wrappers))
+    genome = transplant(genome, stages().genome, name, keep=("fit",))
     code = pipelines.replace(genome.part(ENTRY).code, line.index, pipelines.fit_line(name))
     return Edit(genome.with_code(ENTRY, code), "wrap fit", f"{_words(name)} added")
 

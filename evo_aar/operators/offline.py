@@ -7,7 +7,10 @@ hands out is Python, meets the static contract and is a recipe that was never bo
 
 from __future__ import annotations
 
+import ast
 import functools
+from collections.abc import Callable
+from typing import Any
 
 from evo_aar.operators.constants import shrink_training
 from evo_aar.operators.crossover import cross_once
@@ -112,7 +115,12 @@ class OfflineOperator:
             return None
 
     def _first_new(
-        self, context: OperatorContext, verb: str, parents: tuple[Parent, ...], frame: Genome, edits
+        self,
+        context: OperatorContext,
+        verb: str,
+        parents: tuple[Parent, ...],
+        frame: Genome,
+        edits: Callable[[int], list[Edit]],
     ) -> Proposal:
         """The first try that is a valid recipe nobody was born with."""
         known = context.born | {source_hash(parent.source) for parent in context.parents}
@@ -143,7 +151,7 @@ class OfflineOperator:
             if digest in known:
                 reason = "the child was born before"
                 continue
-            notes = {"attempt": attempt}
+            notes: dict[str, Any] = {"attempt": attempt}
             if verb == "crossover":
                 notes["other_idea"] = base_idea(read_genome(parents[1].source).docstring)
             return Proposal(
@@ -196,6 +204,7 @@ def _runs(genome: Genome, function: str, failure: Failure) -> bool:
     inside = [
         node.name
         for node in parse(failure.source).body
-        if hasattr(node, "name") and node.lineno <= failure.line <= node.end_lineno
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and node.lineno <= failure.line <= (node.end_lineno or node.lineno)
     ]
     return any(name in genome.uses_of(function) for name in inside)

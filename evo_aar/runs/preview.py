@@ -12,8 +12,7 @@ import numpy as np
 
 from evo_aar.errors import UsageError
 from evo_aar.search.feedback import Feedback
-from evo_aar.agents.conversation import Opening
-from evo_aar.agents.operator import AgentOperator
+from evo_aar.agents.briefs import Briefing, Briefs
 from evo_aar.agents.prices import Price, Usage
 from evo_aar.search.operator import OperatorContext, Parent
 from evo_aar.runs.standing import opened
@@ -38,7 +37,7 @@ No live model was measured.
 """
 
 
-def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> Opening:
+def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> Briefing:
     """What the first request for the island's next child would hold.
 
     Raises `UsageError` for an island that isn't there.
@@ -70,15 +69,12 @@ def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> 
             weak=baselines.get("weak", 0.0),
             ceiling=baselines.get("ceiling", 1.0),
         )
-        operator = AgentOperator(
+        briefs = Briefs(
             store,
             settings,
-            None,
             feedback,
             testbed=store.facts.get("testbed_hash", ""),
             student=settings.student or "head",
-            client=None,
-            meter=None,
         )
         context = OperatorContext(
             island=island,
@@ -91,13 +87,13 @@ def preview(runs: Path, run: str | None, island: int, verb: str, model: str) -> 
             archive=tuple(_parent(store, one) for one in here.archive),
             model=model,
         )
-        return operator.prepare(context, verb).opening
+        return briefs.briefing(context, verb, briefs.library(context), settings.tries)
 
 
-def estimate(opening: Opening, price: Price) -> list[str]:
+def estimate(briefing: Briefing, price: Price) -> list[str]:
     """The price of a child, with its arithmetic."""
     first = round(
-        len(json.dumps(opening.request([opening.first_message]), ensure_ascii=False).encode())
+        len(json.dumps(briefing.request([briefing.first_message]), ensure_ascii=False).encode())
         / BYTES_PER_TOKEN
     )
     growth = WRITTEN_TOKENS + RESULT_TOKENS
@@ -113,7 +109,7 @@ def estimate(opening: Opening, price: Price) -> list[str]:
     lines = [
         f"The first request has about {first:,} tokens. For a child of {REPLIES} replies, each of"
         f" {WRITTEN_TOKENS:,} tokens and followed by {RESULT_TOKENS:,} of tools' results, with all that was"
-        f" sent before read from the cache ({opening.model}):"
+        f" sent before read from the cache ({briefing.model}):"
     ]
     lines += [
         f"{tokens:>10,} tokens {what:<22} x {cost:g} USD a million = {tokens * cost / 1e6:.4f} USD"

@@ -272,10 +272,11 @@ class SearchRun:
         budgets: Budgets,
         patience: float,
     ) -> Operator:
-        from evo_aar.agents.client import ModelClient
+        from evo_aar.agents.briefs import Briefs
         from evo_aar.agents.laboratory import Laboratory
         from evo_aar.agents.meter import Meter
         from evo_aar.agents.operator import AgentOperator
+        from evo_aar.agents.provider import Providers
 
         settings = self._settings
         feedback = Feedback(
@@ -290,11 +291,9 @@ class SearchRun:
         return AgentOperator(
             self._store,
             settings,
+            Briefs(self._store, settings, feedback, testbed=trials.testbed, student=evaluator.kind),
             Laboratory(evaluator, self._store, trials, settings.seed),
-            feedback,
-            testbed=trials.testbed,
-            student=evaluator.kind,
-            client=ModelClient(patience=patience),
+            provider=Providers(settings.models, patience),
             meter=Meter(
                 self._store, max_usd=budgets.max_usd, max_tokens=budgets.max_tokens, deadline=deadline
             ),

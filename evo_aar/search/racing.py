@@ -86,14 +86,13 @@ class Race:
     def stay(self, island: int | None, heat: Sequence[Iterable[Trial]], count: int) -> list[bool]:
         """Whether each of a heat, given by its trials, is still in the race after the first `count` seeds."""
         first = set(self._seeds[:count])
+        incumbents = [] if island is None else self._incumbents.get(island, [])
         own = [[trial for trial in trials if trial.seed in first] for trials in heat]
         sound = [all(trial.ok for trial in trials) for trials in own]
         if self._deviation is None:
             return sound
         racing = [trials for trials, ok in zip(own, sound, strict=True) if ok]
-        ranked = sorted(
-            [*racing, *map(list, self._incumbents.get(island, ()))], key=lambda one: -_mean(one, first)
-        )
+        ranked = sorted([*racing, *map(list, incumbents)], key=lambda one: -_mean(one, first))
 
         def leaves(trials: list[Trial]) -> bool:
             others = [one for one in ranked if one is not trials]

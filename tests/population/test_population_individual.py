@@ -46,12 +46,6 @@ def test_birth_order_is_by_generation_island_and_child():
     ]
 
 
-@pytest.mark.parametrize("score", [{"accuracy": 0.5}, {"pgr": 0.0}, {"accuracy": 0.0, "pgr": 0.0}])
-def test_a_failure_has_no_score(score):
-    with pytest.raises(PopulationError, match="failure is not a score"):
-        a_failure(**score)
-
-
 def test_a_failure_says_why():
     with pytest.raises(PopulationError, match="needs a reason"):
         a_failure(reason="")

@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from domain_testbeds import SIZES, domain_testbed
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from evaluator.processes import Limits
 from evaluator.service import Service
-from evaluator.testbeds.mini.prepare import generate
 from evaluator.testbeds.mini.weak import WEIGHTS
 from evaluator.testbeds.mini.world import templates
-from evaluator.testbeds.prepared import Profile, Template, Testbed, write
+from evaluator.testbeds.prepared import Profile, Template
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import TrialRequest
 from evo_aar.operators.genome import read_genome
@@ -25,37 +25,7 @@ from recipes.source import DIRECTIONS, validate
 
 SEEDS = {one.name: one.seed_source for one in directions()}
 RECIPES = {**SEEDS, **baseline_sources()}
-SIZES = {"train": 160, "fitness": 60, "sealed": 40}
 BARE = (Template("{question} = {choice}."),)
-
-
-def small_testbed(path, strong, wordings, profile, domain="math"):
-    """A few rows of mini, with the truth, blurred and wrong in a quarter of the rows, as weak labels."""
-    rng = np.random.default_rng(0)
-    drawn = {split: generate(domain, split) for split in SIZES}
-    rows = {split: drawn[split][0][:size] for split, size in SIZES.items()}
-    labels = {split: drawn[split][1][:size] for split, size in SIZES.items()}
-
-    def weak(truth):
-        told = np.where(rng.random(len(truth)) < 0.25, 1 - truth, truth)
-        return np.clip(0.5 + (told - 0.5) * rng.uniform(0.1, 0.9, len(truth)), 0.01, 0.99)
-
-    one = weak(labels["train"])
-    write(
-        path,
-        name="small",
-        kind="pair" if domain == "chat" else "single",
-        strong=str(strong),
-        templates=wordings,
-        profile=profile,
-        rows=rows,
-        labels=labels,
-        weak_labels=np.stack([1 - one, one], axis=1),
-        weak_fitness=weak(labels["fitness"])[None],
-        weak_sealed=weak(labels["sealed"])[None],
-        strong_hash=str(strong),
-    )
-    return Testbed.load(path)
 
 
 def run_all(testbed, cache, kind):
@@ -99,12 +69,12 @@ def outcomes(case, tmp_path_factory, encoder):
     decoder_profile = Profile(layers=(1, 2, 3, 4), head_layers=(4,))
     encoder_profile = Profile(layers=(1, 2), head_layers=(2,))
     if case == "encoder-without-statements":
-        testbed = small_testbed(path, encoder, BARE, encoder_profile)
+        testbed = domain_testbed(path, encoder, BARE, encoder_profile)
     elif case == "encoder-head":
-        testbed = small_testbed(path, encoder, templates("math"), encoder_profile)
+        testbed = domain_testbed(path, encoder, templates("math"), encoder_profile)
     else:
         domain = "chat" if case == "pairs-head" else "math"
-        testbed = small_testbed(path, WEIGHTS, templates(domain), decoder_profile, domain)
+        testbed = domain_testbed(path, WEIGHTS, templates(domain), decoder_profile, domain)
     return run_all(testbed, cache, "lora" if case.endswith("lora") else "head")
 
 
@@ -137,7 +107,7 @@ def test_a_seed_is_a_pipeline_whose_stages_can_be_exchanged(name):
     lines = pipeline(genome.part("recipe").code)
     roles = [line.role for line in lines]
     assert roles[0] == "start" and roles[-2:] == ["select", "fit"] and set(roles[1:-2]) <= {"stage"}
-    assert {line.function for line in lines} - {None} <= genome.names
+    assert {line.function for line in lines} - {""} <= genome.names
     assert genome.pruned() == genome, "something in the file is used by nothing"
 
 

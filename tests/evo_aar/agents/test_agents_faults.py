@@ -8,7 +8,8 @@ from messages_server import Answer, MessagesServer, Refusal, text, use
 from scripted_agent import replies, tool_results
 from synthetic_search import TESTBED_HASH, SyntheticSearch
 
-from evo_aar.agents.client import ModelClient
+from evo_aar.agents.anthropic_client import AnthropicClient
+from evo_aar.agents.briefs import Briefs
 from evo_aar.agents.meter import Meter
 from evo_aar.agents.operator import AgentOperator
 from evo_aar.errors import SearchStopped
@@ -50,15 +51,16 @@ class Bench:
         )
         feedback = Feedback(self.store, TESTBED_HASH, seeds=(0, 1, 2), islands=2, weak=0.6, ceiling=0.9)
         return AgentOperator(
-            self.store, settings, None, feedback, testbed=TESTBED_HASH, student="head",
-            client=ModelClient(patience=patience, stall=0.5), meter=Meter(self.store, **limits),
+            self.store, settings,
+            Briefs(self.store, settings, feedback, testbed=TESTBED_HASH, student="head"), None,
+            provider=AnthropicClient(patience=patience, stall=0.5), meter=Meter(self.store, **limits),
         )  # fmt: skip
 
     @property
     def context(self):
         parent = self.store.individuals.all(generation=0)[0]
         born = frozenset(self.store.individuals.source_hashes())
-        one = Parent(parent.id, parent.source, "unsupervised_elicitation", 0.3, 0.01)
+        one = Parent(parent.id, parent.source, "unsupervised_elicitation")
         return OperatorContext(
             0,
             1,
@@ -289,7 +291,7 @@ def test_a_model_is_told_its_mistake_and_goes_on(bench, answer, words):
 
     found, _ = bench.mutate(script)
     assert words in told[0] and '"is_error": true' in told[0]
-    assert source_hash(found.source) == source_hash(CHILD) and found.detail["parents"] == ["g000-i0-c00"]
+    assert source_hash(found.source) == source_hash(CHILD) and found.parents == ("g000-i0-c00",)
 
 
 def test_blank_text_is_not_sent_back_and_every_call_is_answered(bench):
@@ -316,7 +318,7 @@ def test_a_pause_is_gone_on_from(bench):
         return WHOLE
 
     found, _ = bench.mutate(script)
-    assert found.detail["turns"] == 2
+    assert found.notes["turns"] == 2
 
 
 def test_another_request_than_the_journalled_one_stops_the_resume(bench):
@@ -349,7 +351,7 @@ def test_without_a_key_there_is_no_client(monkeypatch):
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match="ANTHROPIC_API_KEY"):
-        ModelClient(patience=1)
+        AnthropicClient(patience=1)
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("max_usd", 0.2), ("max_tokens", 30_000)])

@@ -255,7 +255,7 @@ def test_another_testbed_than_the_searchs_is_refused_and_leaves_nothing(runs, te
         runs / "tiny" / "search.sqlite", tmp_path / "runs" / "moved" / "search.sqlite", testbed=str(other)
     )
     answer = evo_aar("export", "moved", "--best", "-o", tmp_path / "out", "--runs", tmp_path / "runs")
-    assert "but the search ran on" in answer.error
+    assert "was begun on" in answer.error
     assert {path.name for path in tmp_path.iterdir()} == {"other", "runs"}
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_recipes import small_testbed
+from domain_testbeds import domain_testbed
 
 from evaluator.processes import Limits
 from evaluator.service import Service
@@ -15,10 +15,10 @@ from evo_aar.operators import mutations as kinds
 from evo_aar.operators.constants import assign_step, loci
 from evo_aar.operators.edits import rename
 from evo_aar.operators.genome import Inapplicable, read_genome
-from evo_aar.operators.library import library
 from evo_aar.operators.losses import swap_loss
 from evo_aar.operators.offline import OfflineOperator
 from evo_aar.operators.pipeline import pipeline
+from evo_aar.operators.stages import stages
 from evo_aar.operators.transplant import transplant
 from evo_aar.search.operator import Failure, Operator, OperatorContext, OperatorError, Parent
 from recipes.contract import LOSSES, SCHEDULES
@@ -209,7 +209,7 @@ def test_renaming_leaves_attributes_and_keywords_alone_and_refuses_local_names()
 
 
 def test_what_is_added_stands_with_its_like():
-    genome = transplant(read_genome(SEEDS["distillation"]), library().genome, "smooth_over_neighbours")
+    genome = transplant(read_genome(SEEDS["distillation"]), stages().genome, "smooth_over_neighbours")
     order = [part.kind for part in genome.parts]
     assert order == sorted(order), "constants first, then definitions"
     assert genome.parts[-1].name == "recipe"
@@ -226,12 +226,12 @@ def test_a_recipe_takes_only_so_many_stages():
     assert sum(line.role == "stage" for line in pipeline(genome.part("recipe").code)) == kinds.MOST_STAGES
 
 
-@pytest.mark.parametrize("name", library().stages)
+@pytest.mark.parametrize("name", stages().stages)
 def test_a_stage_put_in_and_taken_out_leaves_the_recipe_as_it_was(name, monkeypatch):
     genome = read_genome(SEEDS["simplicity_bias"])
-    one = library().genome
-    only = type(library())(one, (name,), library().selections, library().fits, library().wrappers)
-    monkeypatch.setattr(kinds, "library", lambda: only)
+    one = stages().genome
+    only = type(stages())(one, (name,), stages().selections, stages().fits, stages().wrappers)
+    monkeypatch.setattr(kinds, "stages", lambda: only)
     grown = kinds.add_stage(genome, context(), 1.0).genome.pruned()
     assert f"targets = await {name}(task, targets)" in grown.render()
     line = next(line for line in pipeline(grown.part("recipe").code) if line.function == name)
@@ -313,7 +313,7 @@ def test_repair_trains_less_where_the_budget_was_exceeded():
     repaired = OfflineOperator().repair(
         context(source), Failure(source, "budget", "BudgetExceeded: too much")
     )
-    assert repaired.detail["kinds"] == ["less training"]
+    assert repaired.kinds == ("less training",)
     assert (
         read_genome(repaired.source).part("ROUND_EPOCHS").value
         < read_genome(source).part("ROUND_EPOCHS").value
@@ -331,7 +331,7 @@ def test_repair_drops_the_stage_in_which_a_recipe_failed():
 
 
 def test_children_run_in_the_real_recipe_process_and_trainer(tmp_path):
-    testbed = small_testbed(
+    testbed = domain_testbed(
         tmp_path / "testbed", WEIGHTS, templates("math"), Profile(layers=(1, 2, 3, 4), head_layers=(4,))
     )
     parents, sources = list(SEEDS.values()), []

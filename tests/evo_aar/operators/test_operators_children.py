@@ -158,7 +158,7 @@ def test_constants_stay_short_and_in_range(children):
 
 
 def test_every_kind_of_change_occurs_and_none_crowds_out_the_rest(children):
-    kinds = Counter(kind for child in children for kind in child.proposal.detail["kinds"])
+    kinds = Counter(kind for child in children for kind in child.proposal.kinds)
     share = {kind: count / len(children) for kind, count in kinds.items()}
     assert 0.2 < share["constants"] < 0.5
     assert set(share) == {
@@ -185,12 +185,12 @@ def test_stages_neither_pile_up_nor_die_out(children):
     assert 1 < np.mean(counts) < 7
 
 
-def test_the_detail_names_the_parents_and_the_changes(children):
+def test_a_proposal_names_the_parents_and_the_changes(children):
     for child in children:
-        detail = child.proposal.detail
-        assert set(detail["parents"]) <= {parent.individual_id for parent in child.parents}
-        assert len(detail["parents"]) == (2 if detail["verb"] == "crossover" else 1)
-        assert len(detail["kinds"]) == len(detail["changes"]) >= 1
+        proposal = child.proposal
+        assert set(proposal.parents) <= {parent.individual_id for parent in child.parents}
+        assert len(proposal.parents) == (2 if proposal.verb == "crossover" else 1)
+        assert len(proposal.kinds) == len(proposal.changes) >= 1
 
 
 def test_the_same_stream_gives_the_same_child(children):

@@ -13,17 +13,18 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from evo_aar.agents.prices import Usage
+from evo_aar.agents.provider import MALFORMED, Lost, ProviderKind, Rejected, Reply, register
 from evo_aar.errors import SearchStopped, UsageError
+
+if TYPE_CHECKING:
+    from anthropic import APIStatusError
 
 STALL_SECONDS = 180.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-MALFORMED = "_malformed"
-"""In place of a tool's input that is no JSON object: its text."""
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 _REJECTED = (400, 413, 422)
@@ -49,32 +50,7 @@ def require_key() -> None:
         )
 
 
-class Rejected(Exception):
-    """The server won't serve this request, now or later. The message says why."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """`content`: blocks as the API gives them, to be sent back as they are; `seconds`: from asking to the
-    last event.
-    """
-
-    content: list[dict]
-    stop_reason: str
-    model: str
-    usage: Usage
-    seconds: float = 0.0
-
-
-@dataclass
-class Lost:
-    """What a stream that broke off had cost by then, as far as it said so."""
-
-    usage: Usage = field(default_factory=Usage)
-    reason: str = ""
-
-
-class ModelClient:
+class AnthropicClient:
     """Calls models.
 
     `patience`: seconds that a call may take with all its retries; `stall`: seconds without a sign of life.
@@ -101,7 +77,7 @@ class ModelClient:
         self._closed.set()
         self._client.close()
 
-    def call(self, request: Mapping[str, Any], lost) -> Reply:
+    def call(self, request: Mapping[str, Any], lost: Callable[[Lost], object]) -> Reply:
         """Ask until there is a whole reply. `lost(Lost)` is told of every stream that broke off after it had
         begun.
 
@@ -155,7 +131,7 @@ class ModelClient:
         return stream.reply(time.monotonic() - began)
 
 
-def _judge(error, reason: str) -> float | None:
+def _judge(error: APIStatusError, reason: str) -> float | None:
     """How long to wait before the next try, None for the usual time. Raises where another try is no use."""
     status, kind = error.status_code, _kind(error)
     if status == 200:  # an error event in a stream
@@ -190,7 +166,7 @@ class _Stream:
         self._model = ""
         self.usage = Usage()
 
-    def take(self, event) -> None:
+    def take(self, event: Any) -> None:  # by its type; a server may leave out what the SDK's classes promise
         kind = event.type
         if kind == "message_start":
             self._model = event.message.model
@@ -203,7 +179,7 @@ class _Stream:
             self._stop_reason = event.delta.stop_reason or self._stop_reason
             self._count(event.usage)
 
-    def _add(self, index: int, delta) -> None:
+    def _add(self, index: int, delta: Any) -> None:
         if index not in self._blocks:
             raise _Broken("a part of a block that never began")
         block = self._blocks[index]
@@ -213,7 +189,7 @@ class _Stream:
             name = delta.type.removesuffix("_delta")
             block[name] = (block.get(name) or "") + getattr(delta, name)
 
-    def _count(self, usage) -> None:
+    def _count(self, usage: object) -> None:
         """Usage comes cumulated; a later event leaves out, or repeats, what an earlier one said."""
         names = {
             "input": "input_tokens",
@@ -253,16 +229,19 @@ def _input(text: str, whole: Any) -> dict:
     return value if isinstance(value, dict) else {MALFORMED: text}
 
 
-def _kind(error) -> str:
+def _body(error: APIStatusError) -> dict[str, Any]:
+    """What the server says of the error."""
     body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error") if isinstance(body.get("error"), dict) else body
-    return str(inner.get("type", ""))
+    inner = body.get("error")
+    return inner if isinstance(inner, dict) else body
 
 
-def _explained(error) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error") if isinstance(body.get("error"), dict) else body
-    said = inner.get("message") or _words(error)
+def _kind(error: APIStatusError) -> str:
+    return str(_body(error).get("type", ""))
+
+
+def _explained(error: APIStatusError) -> str:
+    said = _body(error).get("message") or _words(error)
     return f"{error.status_code} {_kind(error)}: {_one_line(said)}".replace(" : ", ": ")
 
 
@@ -272,3 +251,6 @@ def _words(error: BaseException) -> str:
 
 def _one_line(text: object) -> str:
     return " ".join(str(text).split())[:200]
+
+
+register(ProviderKind("anthropic", require_key, lambda patience: AnthropicClient(patience=patience)))

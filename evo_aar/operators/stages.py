@@ -14,7 +14,7 @@ _PACKAGE = "evo_aar.operators.grammar"
 
 
 @dataclass(frozen=True)
-class Library:
+class Stages:
     """The grammar: where its functions come from and which slot of a pipeline each can fill.
 
     `wrappers` are fits around the recipe's own `fit`.
@@ -31,7 +31,7 @@ class Library:
 
 
 @functools.cache
-def library() -> Library:
+def stages() -> Stages:
     """The grammar that ships with the package."""
     parts: list[Part] = []
     imports: list[Import] = []
@@ -44,7 +44,7 @@ def library() -> Library:
         raise ValueError("two files of the grammar define the same name")
     of_stage = [part.name for part in parts if part.parameters == STAGE and part.name != "held_out_beliefs"]
     of_fit = [part.name for part in parts if part.parameters == FIT and part.name != "fit"]
-    return Library(
+    return Stages(
         genome=whole,
         stages=tuple(name for name in of_stage if not name.startswith("select_")),
         selections=tuple(name for name in of_stage if name.startswith("select_")),
