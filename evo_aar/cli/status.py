@@ -5,6 +5,7 @@ Both only read, also beside a search that runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,6 +114,7 @@ def _facts(store: Store, settings: SearchSettings, run: str, runs: Path) -> dict
         "testbed": settings.testbed,
         "testbed_hash": store.facts.get("testbed_hash"),
         "sandbox": described(level_of(store)),
+        "versions": [dict(one.versions) for one in store.stints.all()],
         "generation": standing.generations - 1 if standing.generations else None,
         "generations": settings.generations,
         "individuals": standing.individuals,
@@ -147,6 +149,7 @@ def _islands(store: Store) -> dict[str, dict]:
 
 
 def _show(facts: dict) -> None:
+    from evo_aar.runs.versions import changes
     from evo_aar.views import tables
 
     console = tables.output()
@@ -167,6 +170,10 @@ def _show(facts: dict) -> None:
         for kind, words in SPENT.items()
         if facts["spent"][kind]
     ]
+    stints = facts["versions"]
+    for before, now in itertools.pairwise(stints):
+        if changed := changes(before, now):
+            rows.append(("went on with", "; ".join(changed)))
     if facts["resume"]:
         rows.append(("go on with", facts["resume"]))
     console.print(tables.facts(f"run {facts['run']}", rows))
