@@ -1,5 +1,7 @@
 # make evolve   set everything up in .venv and run the main job: nine islands on mini/math
-# make test     set everything up in .venv and run the tests
+# make test     set everything up in .venv, lint, and run all tests
+# make lint     ruff, mypy, and whether the contract's reference is what the contract says
+# make quick    the tests that take under a minute together: every room, nothing that trains a whole search
 # PYTHON, VENV and CONSTRAINTS can be given: make test PYTHON=python3.12 VENV=/tmp/venv CONSTRAINTS=
 
 PYTHON ?= python3
@@ -7,17 +9,24 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: evolve test setup
+.PHONY: evolve test lint quick setup
 
 evolve: setup
 	$(BIN)/evo-aar evolve --islands 9
 
-test: setup
+test: lint
+	$(PYTEST)
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m recipes.reference --check
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+quick: setup
+	$(PYTEST) -m "not slow"
 
 setup: $(READY)
 
