@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 
+from evaluator import kinds
 from evo_aar.errors import UsageError
 from evo_aar.search.allocation import ALLOCATIONS
 
@@ -69,8 +70,8 @@ class SearchSettings:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
         if self.audit_seeds == 1:
             raise UsageError("--audit-seeds 1: a standard error takes 2 or more; 0 turns audits off.")
-        if self.student not in (None, "head", "lora"):
-            raise UsageError(f"--student {self.student}: head or lora.")
+        if self.student is not None and self.student not in kinds.names():
+            raise UsageError(f"--student {self.student}: {' or '.join(kinds.names())}.")
         if self.operator not in OPERATORS:
             raise UsageError(f"--operator {self.operator}: {' or '.join(OPERATORS)}.")
         if self.allocation not in ALLOCATIONS:
