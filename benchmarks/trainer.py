@@ -132,7 +132,7 @@ def one_by_one(trainer: Trainer, trainings: list[Training]) -> list[dict]:
 
 
 def together(trainer: Trainer, trainings: list[Training]) -> list[dict]:
-    slots = [trainer.submit(training, lambda slot: None) for training in trainings]
+    slots = [trainer.submit(training) for training in trainings]
     while trainer.busy:
         trainer.step()
     return [slot.parameters for slot in slots]

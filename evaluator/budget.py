@@ -22,7 +22,7 @@ class Budget:
     def __init__(self, profile: Profile, kind: str, pool_tokens: int) -> None:
         self._profile = profile
         self._kind = kind
-        self.total = math.ceil(profile.budget * (profile.epochs[kind] + 1) * pool_tokens)
+        self.total = math.ceil(profile.budget * (profile.hyperparameters(kind).epochs + 1) * pool_tokens)
         self.spent = 0
 
     @property
@@ -30,7 +30,8 @@ class Budget:
         return self.total - self.spent
 
     def charge_training(self, kind: str, tokens: float) -> None:
-        self._charge(tokens * self._profile.epochs[self._kind] / self._profile.epochs[kind])
+        epochs = self._profile.hyperparameters
+        self._charge(tokens * epochs(self._kind).epochs / epochs(kind).epochs)
 
     def charge_forward(self, tokens: float) -> None:
         self._charge(tokens)

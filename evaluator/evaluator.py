@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from evaluator.hidden_states import HiddenStates
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
 from evaluator.sandbox.probe import level_here
+from evaluator.spool import Spool
 from evaluator.testbeds.prepared import Testbed
-from evaluator.trial import SEALED, Outcome, TrialRequest
+from evaluator.trial import SEALED, Failure, Look, Success, TrialRequest
 from evaluator.work import Work
 from evaluator.worker import WorkerSettings, run_trials, run_ungraded
 from evaluator.workers import stop_workers, workers_executor
@@ -47,16 +49,33 @@ def check_device(device: str) -> None:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A trial's outcome with its score: transfer accuracy and PGR on the fitness split, and which of its rows
-    were right; None for a failure.
+class Scored:
+    """A trial that succeeded: transfer accuracy and PGR on the split that it is graded on, and which of its
+    rows were right, [m] bool.
     """
 
+    ok: ClassVar[Literal[True]] = True
     request: TrialRequest
-    outcome: Outcome
-    accuracy: float | None
-    pgr: float | None
-    correct: np.ndarray | None = None
+    outcome: Success
+    accuracy: float
+    pgr: float
+    correct: np.ndarray
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A trial that failed: it has no score, which is not a score of zero."""
+
+    ok: ClassVar[Literal[False]] = False
+    accuracy: ClassVar[None] = None
+    pgr: ClassVar[None] = None
+    correct: ClassVar[None] = None
+    request: TrialRequest
+    outcome: Failure
+
+
+Result: TypeAlias = Scored | Unscored
+"""A trial's outcome, graded; `ok` tells which."""
 
 
 class Evaluator:
@@ -92,9 +111,8 @@ class Evaluator:
         self.workers = workers
         self.work = Work()
         self.grader = Grader(self.testbed.path)
-        self._spool = spool
+        self._spool = Spool(spool)
         self._baselines = baselines
-        spool.mkdir(parents=True, exist_ok=True)
 
     @property
     def baselines(self) -> Baselines:
@@ -142,7 +160,7 @@ class Evaluator:
         return Evaluator(
             folder,
             cache=self.settings.cache,
-            spool=self._spool,
+            spool=self._spool.folder,
             workers=self.workers,
             kind=self.kind,
             device=self.settings.device,
@@ -172,9 +190,9 @@ class Evaluator:
 
     def evaluate(
         self,
-        trials: Sequence[TrialRequest],
+        requests: Sequence[TrialRequest],
         students: Path | None = None,
-        on_question: Callable[[TrialRequest], None] = lambda trial: None,
+        on_question: Callable[[TrialRequest], None] = lambda request: None,
     ) -> Iterator[Result]:
         """Results as they come, in no particular order; nothing about them depends on that order.
 
@@ -182,17 +200,17 @@ class Evaluator:
         `evaluator.trainer.save`); `on_question` is called before the grader is asked about a trial. Raises
         `EvaluatorError` if workers keep dying. Outcomes that were spooled by then are kept for the next call.
         """
-        for purpose in {trial.purpose for trial in trials}:
+        for purpose in {request.purpose for request in requests}:
             self._measure(purpose)  # trained before the workers are busy
-        open_trials = {trial.key(self.testbed.content_hash): trial for trial in trials}
+        open_requests = {request.key(self.testbed.content_hash): request for request in requests}
         for attempt in range(1, WORKER_ATTEMPTS + 1):
-            yield from self._collect(open_trials, on_question)
-            if not open_trials:
+            yield from self._collect(open_requests, on_question)
+            if not open_requests:
                 return
-            futures = self._submit(list(open_trials.values()), students)
+            futures = self._submit(list(open_requests.values()), students)
             try:
                 while wait(futures, timeout=POLL_SECONDS).not_done:
-                    yield from self._collect(open_trials, on_question)
+                    yield from self._collect(open_requests, on_question)
             except BaseException:
                 stop_workers()
                 raise
@@ -200,25 +218,25 @@ class Evaluator:
             for future in futures:
                 if not future.exception():
                     self.work.add(future.result())
-            yield from self._collect(open_trials, on_question)
+            yield from self._collect(open_requests, on_question)
             if isinstance(error, TerminatedWorkerError) and attempt < WORKER_ATTEMPTS:
                 continue
             if isinstance(error, TerminatedWorkerError):
                 raise EvaluatorError(
-                    f"worker processes were killed {WORKER_ATTEMPTS} times, last with {len(open_trials)}"
+                    f"worker processes were killed {WORKER_ATTEMPTS} times, last with {len(open_requests)}"
                     " trials open. Out of memory? Use fewer --workers and resume."
                 ) from error
             if error is not None:
                 raise error
 
-    def run_ungraded(self, trial: TrialRequest) -> Outcome:
+    def run_ungraded(self, request: TrialRequest) -> Look:
         """A trial whose purpose is not a score, run beside whatever else the workers are at.
 
         Raises `EvaluatorError` if it keeps killing them.
         """
         for attempt in range(1, WORKER_ATTEMPTS + 1):
             try:
-                return workers_executor(self.workers).submit(run_ungraded, self.settings, trial).result()
+                return workers_executor(self.workers).submit(run_ungraded, self.settings, request).result()
             except TerminatedWorkerError as error:
                 if attempt == WORKER_ATTEMPTS:
                     raise EvaluatorError(
@@ -227,28 +245,28 @@ class Evaluator:
                     ) from error
         raise AssertionError("unreachable")
 
-    def _submit(self, trials: list[TrialRequest], students: Path | None) -> list[Future]:
+    def _submit(self, requests: list[TrialRequest], students: Path | None) -> list[Future]:
         """All trials over the workers: a recipe's seeds stay together, and every worker gets its share of
         every kind.
         """
         by_recipe: dict[str, list[TrialRequest]] = {}
-        for trial in trials:
-            by_recipe.setdefault(trial.source_hash, []).append(trial)
+        for request in requests:
+            by_recipe.setdefault(request.source_hash, []).append(request)
         recipes = list(by_recipe.values())
         chunks = [
-            [trial for own in recipes[start :: self.workers] for trial in own]
+            [request for own in recipes[start :: self.workers] for request in own]
             for start in range(self.workers)
         ]
         executor = workers_executor(self.workers)
         return [
-            executor.submit(run_trials, self.settings, chunk, self._spool, students)
+            executor.submit(run_trials, self.settings, chunk, self._spool.folder, students)
             for chunk in chunks
             if chunk
         ]
 
-    def forget(self, trial: TrialRequest) -> None:
+    def forget(self, request: TrialRequest) -> None:
         """Drop a spooled outcome that its owner has put on record."""
-        (self._spool / f"{trial.key(self.testbed.content_hash)}.npz").unlink(missing_ok=True)
+        self._spool.forget(request.key(self.testbed.content_hash))
 
     def _measure(self, purpose: str) -> tuple[Grader, Baselines]:
         return (
@@ -258,16 +276,18 @@ class Evaluator:
         )
 
     def _collect(
-        self, open_trials: dict[str, TrialRequest], on_question: Callable[[TrialRequest], None]
+        self, open_requests: dict[str, TrialRequest], on_question: Callable[[TrialRequest], None]
     ) -> Iterator[Result]:
-        for key in [key for key in open_trials if (self._spool / f"{key}.npz").exists()]:
-            outcome = Outcome.load(self._spool / f"{key}.npz")
-            trial = open_trials.pop(key)
-            if not outcome.ok:
-                yield Result(trial, outcome, None, None)
+        for key in list(open_requests):
+            outcome = self._spool.get(key)
+            if outcome is None:
                 continue
-            on_question(trial)
-            grader, baselines = self._measure(trial.purpose)
+            request = open_requests.pop(key)
+            if not outcome.ok:
+                yield Unscored(request, outcome)
+                continue
+            on_question(request)
+            grader, baselines = self._measure(request.purpose)
             correct = grader.correct(outcome.fitness)
             accuracy = float(correct.mean())
-            yield Result(trial, outcome, accuracy, baselines.pgr(accuracy), correct)
+            yield Scored(request, outcome, accuracy, baselines.pgr(accuracy), correct)

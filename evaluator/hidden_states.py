@@ -25,8 +25,9 @@ import torch
 from filelock import FileLock
 from scipy.special import expit
 
+from evaluator.descriptions import describe
 from evaluator.errors import EvaluatorError
-from evaluator.strong import Progress, StrongModel, describe, native_bfloat16
+from evaluator.strong import Progress, StrongModel, native_bfloat16
 from evaluator.testbeds.prepared import Template, Testbed
 
 
@@ -180,7 +181,7 @@ class HiddenStates:
             self._write(f"{variant}-margin", self._compare(margins))
         tokens = np.array([len(ids) for ids in self.strong.encode(texts)], np.float32)
         self._write(
-            f"{variant}-tokens", tokens if self.testbed.kind == "single" else sum(np.split(tokens, 2))
+            f"{variant}-tokens", tokens if self.testbed.kind == "single" else np.add(*np.split(tokens, 2))
         )
 
     def _compare(self, values: np.ndarray) -> np.ndarray:

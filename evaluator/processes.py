@@ -88,8 +88,9 @@ class RecipeProcesses:
         server.control.settimeout(None)
         self._news.register(server.control, selectors.EVENT_READ, number)
 
-    def _server_of(self, number: int) -> Server | None:
-        return self._servers.get(number if self.level.one_server_each else 0)
+    def _server_number(self, number: int) -> int:
+        """The server of a trial's process: its own, or the one for all."""
+        return number if self.level.one_server_each else 0
 
     def spawn(self) -> tuple[int, socket.socket]:
         """Fork a process; its number, and the trainer's end of the connection to it."""
@@ -99,15 +100,14 @@ class RecipeProcesses:
         ours, theirs = socket.socketpair()
         order = {"op": "spawn", "id": self._count, "limits": asdict(self._limits)}
         with theirs:
-            socket.send_fds(
-                self._server_of(self._count).control, [json.dumps(order).encode()], [theirs.fileno()]
-            )
+            control = self._servers[self._server_number(self._count)].control
+            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno()])
         ours.setblocking(False)
         return self._count, ours
 
     def kill(self, number: int) -> None:
         """End a process and its group. An `Exit` follows when it is gone."""
-        server = self._server_of(number)
+        server = self._servers.get(self._server_number(number))
         if server is not None:
             server.control.send(json.dumps({"op": "kill", "id": number}).encode())
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from evaluator.kinds import Hyperparameters
 from evaluator.trainer.model import StudentModel
 from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Student, Trained
@@ -38,10 +39,17 @@ def words(said: object, most: int = MAX_WORDS) -> str:
     return str(said)[:most].encode("utf-8", "replace").decode("utf-8")
 
 
-def number(
-    fields: Mapping, name: str, low: float, high: float, default: float | None = None, whole: bool = False
-) -> float:
-    """A finite number in [low, high]; `default` where the recipe left it open."""
+def number(fields: Mapping, name: str, low: float, high: float, default: float | None = None) -> float:
+    """A finite number in [low, high]; `default` where the recipe left it open. Raises `Refused`."""
+    return float(_within(fields, name, low, high, default, whole=False))
+
+
+def whole_number(fields: Mapping, name: str, low: int, high: int, default: int | None = None) -> int:
+    """A whole number in [low, high]; `default` where the recipe left it open. Raises `Refused`."""
+    return int(_within(fields, name, low, high, default, whole=True))
+
+
+def _within(fields: Mapping, name: str, low: float, high: float, default: float | None, whole: bool) -> float:
     value = fields.get(name)
     if value is None and default is not None:
         return default
@@ -51,7 +59,7 @@ def number(
         raise Refused(
             f"{name} must be {'a whole number ' if whole else ''}between {low:g} and {high:g}, got {value!r}"
         )
-    return int(value) if whole else float(value)
+    return value
 
 
 def _finite(value: float) -> bool:
@@ -62,6 +70,7 @@ def _finite(value: float) -> bool:
 
 
 def flag(fields: Mapping, name: str) -> bool:
+    """True or false. Raises `Refused`."""
     if not isinstance(fields.get(name), bool):
         raise Refused(f"{name} must be true or false, got {fields.get(name)!r}")
     return fields[name]
@@ -157,7 +166,7 @@ def training(
     model: StudentModel,
     start: Student | None,
     size: int,
-    defaults: Mapping[str, Mapping[str, float]],
+    defaults: Hyperparameters,
     seed: int,
 ) -> Training:
     """A request "train" as a fully specified training, its rows counted within the trial's own pool of
@@ -181,7 +190,6 @@ def training(
         raise Refused(f"unknown optimiser {optimiser!r}; one of {', '.join(OPTIMISERS)}")
     if optimiser != "adamw" and fields.get("learning_rate") is None:
         raise Refused(f"the testbed's learning rate is AdamW's: give {optimiser} a learning_rate of its own")
-    kind = model.kind
     return Training(
         model=model,
         rows=rows,
@@ -190,13 +198,13 @@ def training(
         order=order,
         loss=loss,
         loss_options=options,
-        learning_rate=number(fields, "learning_rate", 0, 10, defaults["learning_rate"][kind]),
-        weight_decay=number(fields, "weight_decay", 0, 10, defaults["weight_decay"][kind]),
+        learning_rate=number(fields, "learning_rate", 0, 10, defaults.learning_rate),
+        weight_decay=number(fields, "weight_decay", 0, 10, defaults.weight_decay),
         clip_norm=number(fields, "clip_norm", 1e-6, 1e6, math.inf),
         optimiser=optimiser,
         schedule=schedule,
-        epochs=number(fields, "epochs", 1e-3, 10_000, defaults["epochs"][kind]),
-        batch_size=number(fields, "batch_size", 1, 4096, defaults["batch_size"][kind], whole=True),
+        epochs=number(fields, "epochs", 1e-3, 10_000, defaults.epochs),
+        batch_size=whole_number(fields, "batch_size", 1, 4096, defaults.batch_size),
         seed=seed,
         start=start.parameters if start is not None else None,
     )

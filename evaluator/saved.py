@@ -5,19 +5,19 @@ testbed holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy.special import expit, softmax
 
+from evaluator import kinds
+from evaluator.descriptions import describe
 from evaluator.errors import EvaluatorError
-from evaluator.strong import StrongModel, describe
+from evaluator.strong import StrongModel
+from evaluator.tensor_files import read_tensors
 from evaluator.testbeds.prepared import FIELDS, Template
 from evaluator.trainer.save import FORMAT
 from evaluator.trainer.students import Ensemble, Prior, Shifted, Student, Untrained
@@ -28,7 +28,7 @@ Row = dict[str, str]
 class SavedStudent:
     """A student with its strong model. Make one with `load`."""
 
-    def __init__(self, folder: Path, facts: dict, strong: StrongModel) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any], strong: StrongModel) -> None:
         self._folder = folder
         self._tree = facts["student"]
         self._fields = FIELDS[facts["testbed"]["kind"]]
@@ -84,12 +84,12 @@ class SavedStudent:
             return np.zeros((0, 2), np.float32)
 
         def prior(split: str, template: int, swap: bool) -> np.ndarray:
-            margin = self._read(rows, template, verdicts=True)
+            margin = self._margins(rows, template)
             return np.stack([expit(-margin), expit(margin)], 1)
 
         return self._built(self._tree, rows).probabilities("", len(rows), prior)
 
-    def _built(self, node: dict, rows: Sequence[Row]) -> Student | _Answers:
+    def _built(self, node: dict[str, Any], rows: Sequence[Row]) -> Student:
         """The node as a student; a trained one as its answers on these rows."""
         kind = node["kind"]
         if kind == "untrained":
@@ -98,56 +98,48 @@ class SavedStudent:
             return Shifted(self._built(node["base"], rows), node["bias"])
         if kind == "ensemble":
             return Ensemble(tuple(self._built(one, rows) for one in node["members"]), tuple(node["weights"]))
-        if kind == "head":
-            return _Answers(self._head_logits(node, rows))
-        if kind == "lora":
-            with self._adapted(self._folder / node["folder"]):
-                pooled = self._read(rows, 0, layers=(self._strong.depth,))
-            head = _tensors(self._folder / node["folder"] / "head.safetensors")
-            return _Answers(pooled @ head["weight"].T + head["bias"])
-        raise EvaluatorError(
-            f"{self._folder}: unknown kind of student {kind!r}. Use the version that exported it."
-        )
+        if kind not in kinds.names():
+            raise EvaluatorError(
+                f"{self._folder}: unknown kind of student {kind!r}. Use the version that exported it."
+            )
+        files = _Files(self._folder, self._strong, lambda layers: self._states(rows, layers))
+        return _Answers(kinds.kind(kind).saved_logits(node, files))
 
-    def _head_logits(self, node: dict, rows: Sequence[Row]) -> np.ndarray:
-        tensors = _tensors(self._folder / node["file"])
-        values = (self._read(rows, 0, layers=tuple(node["layers"])) - tensors["mean"]) / tensors["scale"]
-        if "weight_1" in tensors:
-            values = np.maximum(values @ tensors["weight_1"] + tensors["bias_1"], 0)
-        return values @ tensors["weight_2"] + tensors["bias_2"]
+    def _states(self, rows: Sequence[Row], layers: tuple[int, ...]) -> np.ndarray:
+        """Concatenated hidden states [n, d] under template 0; a pair's are the first's minus the second's."""
+        states, _ = self._strong.read(self._texts(rows, 0), layers)
+        return _compared(np.concatenate([states[layer] for layer in layers], axis=1), rows)
 
-    def _read(
-        self, rows: Sequence[Row], template: int, layers: tuple[int, ...] = (), verdicts: bool = False
-    ) -> np.ndarray:
-        """Concatenated hidden states [n, d], or verdict margins [n]; a pair's are the first's minus the
-        second's.
+    def _margins(self, rows: Sequence[Row], template: int) -> np.ndarray:
+        """[n] the strong model's zero-shot log-odds of class 1; a pair's are the first's minus the second's.
+
+        Raises EvaluatorError for a template without verdicts.
         """
-        chosen = self._templates[template]
-        texts = [text for place in zip(*(chosen.render(row) for row in rows), strict=True) for text in place]
-        states, margins = self._strong.read(texts, layers, chosen.verdicts if verdicts else None)
-        values = margins if verdicts else np.concatenate([states[layer] for layer in layers], axis=1)
-        return values if len(values) == len(rows) else np.subtract(*np.split(values, 2))
+        verdicts = self._templates[template].verdicts
+        if verdicts is None:
+            raise EvaluatorError(f"{self._folder}: template {template} has no verdicts. Export it again.")
+        return _compared(self._strong.verdict_margins(self._texts(rows, template), verdicts), rows)
 
-    @contextmanager
-    def _adapted(self, folder: Path) -> Iterator[None]:
-        """The strong model with an adapter's factors added to its weights, for the length of the block."""
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        factors = _tensors(folder / "adapter_model.safetensors")
-        scale = config["lora_alpha"] / config["r"]
-        kept: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
-        try:
-            for name in config["target_modules"]:
-                up, down = (factors[f"base_model.model.{name}.lora_{factor}.weight"] for factor in "BA")
-                weight = self._strong.model.get_submodule(name).weight
-                kept.append((weight, weight.data))
-                delta = torch.from_numpy((up @ down).T if config["fan_in_fan_out"] else up @ down).to(
-                    weight.device
-                )
-                weight.data = weight.data + scale * delta
-            yield
-        finally:
-            for weight, data in kept:
-                weight.data = data
+    def _texts(self, rows: Sequence[Row], template: int) -> list[str]:
+        chosen = self._templates[template]
+        return [text for place in zip(*(chosen.render(row) for row in rows), strict=True) for text in place]
+
+
+def _compared(values: np.ndarray, rows: Sequence[Row]) -> np.ndarray:
+    """The rows' values; where each has two texts, the first ones' minus the second ones'."""
+    return values if len(values) == len(rows) else np.subtract(*np.split(values, 2))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A `SavedFiles`."""
+
+    folder: Path
+    strong: StrongModel
+    states: Callable[[tuple[int, ...]], np.ndarray]
+
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        return read_tensors(self.folder / name)
 
 
 @dataclass(frozen=True)
@@ -158,10 +150,3 @@ class _Answers:
 
     def probabilities(self, split: str, size: int, prior: Prior) -> np.ndarray:
         return softmax(self.logits, axis=1).astype(np.float32)
-
-
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return {name: tensor.numpy() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise EvaluatorError(f"{path} can't be read ({error}). Export the student again.") from None

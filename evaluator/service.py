@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from evaluator.conversation import Conversation, ProtocolBreach
+from evaluator.conversation import Conversation
 from evaluator.errors import EvaluatorError
 from evaluator.processes import Exit, Limits, RecipeProcesses
+from evaluator.requests import ProtocolBreach
 from evaluator.sandbox.levels import Level
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Outcome, TrialRequest
+from evaluator.trial import TrialRequest
 from recipes.wire import Decoder, Message, WireError, encode
 
 RESIDENTS = 32
@@ -39,8 +40,8 @@ class _Peer:
     keeps neither its answers nor its requests beyond a bound.
     """
 
-    def __init__(self, service: Service, trial: TrialRequest, attempt: int) -> None:
-        self.trial = trial
+    def __init__(self, service: Service, request: TrialRequest, attempt: int) -> None:
+        self.request = request
         self.attempt = attempt
         self.number, self.socket = service.processes.spawn()
         self._wall_seconds, self._gradient_seconds = (
@@ -48,7 +49,7 @@ class _Peer:
             service.limits.gradient_seconds,
         )
         self.deadline = time.monotonic() + self._wall_seconds
-        self.conversation = Conversation(trial, service.trainer, self.send, service.kind)
+        self.conversation = Conversation(request, service.trainer, self.send, service.kind)
         self.outgoing: deque[memoryview] = deque()
         self.ready = False
         self._unread = 0
@@ -153,8 +154,7 @@ class _Peer:
 
 
 class Service:
-    """Runs trials on a trainer, each in a process of its own. `kind` is the default student, "head" or
-    "lora".
+    """Runs trials on a trainer, each in a process of its own. `kind` is the default kind of student.
 
     `level`: of the sandbox; None for the best that this machine has.
     """
@@ -169,12 +169,12 @@ class Service:
         self._peers: dict[int, _Peer] = {}
 
     def run(
-        self, trials: Iterable[TrialRequest], on_outcome: Callable[[TrialRequest, Conversation], None]
+        self, requests: Iterable[TrialRequest], on_outcome: Callable[[TrialRequest, Conversation], None]
     ) -> None:
         """Run all trials, at most `RESIDENTS` at once; `on_outcome` is called as each ends, in no particular
         order.
         """
-        waiting = deque((trial, 1) for trial in trials)
+        waiting = deque((request, 1) for request in requests)
         then = time.monotonic()
         while waiting or self._peers:
             now = time.monotonic()
@@ -197,23 +197,28 @@ class Service:
                 self._flush(peer)
             for peer in self._overdue():
                 if peer.attempt < WALL_TIME_ATTEMPTS:
-                    waiting.append((peer.trial, peer.attempt + 1))
+                    waiting.append((peer.request, peer.attempt + 1))
                     peer.conversation.close()
-                    peer.conversation.outcome = Outcome(reason="retried")
+                    self._dismiss(peer)
                 else:
                     peer.be_late()
-                self._finish(peer, on_outcome)
             for peer in [peer for peer in self._peers.values() if peer.conversation.outcome is not None]:
-                self._finish(peer, on_outcome)
+                self._dismiss(peer)
+                on_outcome(peer.request, peer.conversation)
+
+    def use(self, trainer: Trainer, kind: str) -> None:
+        """Run what comes next on another trainer, with another default kind of student."""
+        self.trainer, self.kind = trainer, kind
 
     def close(self) -> None:
+        """End all recipe processes."""
         for peer in self._peers.values():
             peer.socket.close()
         self._selector.close()
         self.processes.close()
 
-    def _admit(self, trial: TrialRequest, attempt: int) -> None:
-        peer = _Peer(self, trial, attempt)
+    def _admit(self, request: TrialRequest, attempt: int) -> None:
+        peer = _Peer(self, request, attempt)
         self._peers[peer.number] = peer
         self._selector.register(peer.socket, selectors.EVENT_READ, peer)
         self._flush(peer)
@@ -271,13 +276,12 @@ class Service:
         if peer.conversation.outcome is None:
             peer.conversation.fail(*_explain_exit(gone, self.limits))
 
-    def _finish(self, peer: _Peer, on_outcome: Callable[[TrialRequest, Conversation], None]) -> None:
+    def _dismiss(self, peer: _Peer) -> None:
+        """Have done with a process."""
         self._forget(peer.socket)
         peer.socket.close()
         self.processes.kill(peer.number)
         del self._peers[peer.number]
-        if peer.conversation.outcome.reason != "retried":
-            on_outcome(peer.trial, peer.conversation)
 
 
 def _readable(sock: socket.socket) -> bool:

@@ -33,10 +33,12 @@ class Shelf:
         """The student of that number, None for whatever names no student of this trial."""
         return self._students.get(number) if type(number) is int else None
 
-    def get(self, number: object, optional: bool = False) -> Student | None:
-        """The student of that number; None for None where it is `optional`. Raises `Refused`."""
-        if number is None and optional:
-            return None
+    def optional(self, number: object) -> Student | None:
+        """The student of that number, None for None. Raises `Refused`."""
+        return None if number is None else self.get(number)
+
+    def get(self, number: object) -> Student:
+        """The student of that number. Raises `Refused`."""
         student = self.find(number)
         if student is None:
             raise Refused("that is not a student of this trial")

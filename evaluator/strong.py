@@ -10,22 +10,20 @@ masked.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from evaluator.descriptions import StrongDescription, describe, load_tokenizer, unusable
 from evaluator.errors import EvaluatorError
 
 Progress = Callable[[int, int], None]  # texts done, texts in all
@@ -33,12 +31,6 @@ Progress = Callable[[int, int], None]  # texts done, texts in all
 MAX_TOKENS = 1024
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens of one forward pass
 PRECISIONS = ("float32", "bfloat16")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_TOKENIZER = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "*.model")
-_SESSION_KEYS = (
-    "_name_or_path",
-    "transformers_version",
-)  # of config.json: say who wrote it, not what the model is
 
 
 def native_bfloat16(device: str | torch.device = "cpu") -> bool:
@@ -51,81 +43,6 @@ def native_bfloat16(device: str | torch.device = "cpu") -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-@dataclass(frozen=True)
-class StrongDescription:
-    """What can be said of a strong model without loading its weights.
-
-    `causal`: a decoder with a language-model head, which can answer zero-shot. `fingerprint`: sha256 over
-    weights, configuration and vocabulary. `positions`: the longest text in tokens that it can read, None if
-    unbounded.
-    """
-
-    name: str
-    folder: Path
-    depth: int
-    hidden_size: int
-    causal: bool
-    fingerprint: str
-    positions: int | None
-
-    def layer(self, number: int) -> int:
-        """`number` as a layer from 0 to depth; a negative one counts from the deepest, -1."""
-        resolved = number + self.depth + 1 if number < 0 else number
-        if not 0 <= resolved <= self.depth:
-            raise EvaluatorError(
-                f"layer {number}: {self.name} has layers 0 (embedding) to {self.depth}; choose one of those"
-                " or count back from -1."
-            )
-        return resolved
-
-    def limit(self, max_tokens: int) -> int:
-        """`max_tokens`, or the model's number of positions where that is fewer."""
-        return min(max_tokens, self.positions or max_tokens)
-
-
-def describe(name: str | os.PathLike) -> StrongDescription:
-    """Find a model by local folder or hub name (downloading it if need be) and describe it.
-
-    Raises EvaluatorError if there is no such model, or if it is neither a decoder nor an encoder.
-    """
-    name = os.fspath(name)
-    folder = _local_folder(name)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise _unusable(name, error) from error
-    if config.is_encoder_decoder:
-        raise EvaluatorError(
-            f"strong model {name!r} is an encoder-decoder ({config.model_type}); choose a decoder or an"
-            " encoder."
-        )
-    architecture = (getattr(config, "architectures", None) or [""])[0]
-    text_config = config.get_text_config()
-    return StrongDescription(
-        name=name,
-        folder=folder,
-        depth=text_config.num_hidden_layers,
-        hidden_size=text_config.hidden_size,
-        causal=architecture.endswith(("ForCausalLM", "LMHeadModel")),
-        fingerprint=_fingerprint(name, folder),
-        positions=getattr(text_config, "max_position_embeddings", None),
-    )
-
-
-def load_tokenizer(description: StrongDescription):
-    """The model's tokenizer. Raises EvaluatorError if it can't be read."""
-    try:
-        return AutoTokenizer.from_pretrained(description.folder)
-    except (OSError, ValueError) as error:
-        raise _unusable(description.name, error) from error
-
-
-def token_counts(description: StrongDescription, texts: Sequence[str]) -> np.ndarray:
-    """[n] int64: tokens of each text, uncut."""
-    encoded = load_tokenizer(description)(list(texts), truncation=False)["input_ids"] if len(texts) else []
-    return np.array([len(ids) for ids in encoded], np.int64)
-
-
 class StrongModel:
     """A frozen transformers model in evaluation mode with its tokenizer. Make one with `StrongModel.load`."""
 
@@ -133,13 +50,13 @@ class StrongModel:
         self,
         *,
         description: StrongDescription,
-        model,
-        tokenizer,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         device: torch.device,
         precision: str,
         max_tokens: int,
         batch_tokens: int,
-    ):
+    ) -> None:
         self.description = description
         self.model = model
         self.tokenizer = tokenizer
@@ -151,7 +68,7 @@ class StrongModel:
     @classmethod
     def load(
         cls,
-        name: str | os.PathLike,
+        name: str | os.PathLike[str],
         *,
         device: str | torch.device = "cpu",
         precision: str = "float32",
@@ -173,11 +90,13 @@ class StrongModel:
         auto = AutoModelForCausalLM if description.causal else AutoModel
         try:
             with no_progress_bar():
-                model, report = auto.from_pretrained(
+                # a pair, as loading info is asked for: transformers' own types don't know of it
+                loaded: Any = auto.from_pretrained(
                     description.folder, dtype=torch.float32, output_loading_info=True
                 )
         except (OSError, ValueError, SafetensorError) as error:
-            raise _unusable(description.name, error) from error
+            raise unusable(description.name, error) from error
+        model, report = loaded
         missing = sorted(
             key for key in report["missing_keys"] if "pooler" not in key
         )  # a pooler is not on the path we read
@@ -241,7 +160,9 @@ class StrongModel:
 
         Raises EvaluatorError if the model is not causal or if the two words begin with the same token.
         """
-        return self.read(texts, (), verdicts, progress)[1]
+        margins = self.read(texts, (), verdicts, progress)[1]
+        assert margins is not None  # as verdicts were given
+        return margins
 
     def read(
         self,
@@ -268,7 +189,7 @@ class StrongModel:
                 states, logits = self._forward(tokens, mask, last, with_logits=words is not None)
                 for layer, number in numbers.items():
                     hidden[layer][batch] = self._pool(states[number].float(), mask, last).cpu().numpy()
-                if words:
+                if words and margins is not None and logits is not None:
                     margins[batch] = (logits[:, words[1]] - logits[:, words[0]]).cpu().numpy()
             done += len(batch)
             if progress:
@@ -276,7 +197,7 @@ class StrongModel:
         return hidden, margins
 
     def _forward(
-        self, tokens, mask, last, with_logits: bool
+        self, tokens: torch.Tensor, mask: torch.Tensor, last: torch.Tensor, with_logits: bool
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
         if not with_logits:
             base = self.model.base_model  # spares the product with the vocabulary
@@ -315,7 +236,8 @@ class StrongModel:
         for row, ids in zip(tokens, encoded, strict=True):
             row[: len(ids)] = ids
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        return tuple(torch.from_numpy(array).to(self.device) for array in (tokens, mask, lengths - 1))
+        tensor = partial(torch.as_tensor, device=self.device)
+        return tensor(tokens), tensor(mask), tensor(lengths - 1)
 
     def _verdict_tokens(self, verdicts: tuple[str, str]) -> tuple[int, int]:
         """The first token of each word as it continues a text: tokenizers differ in how they cut a leading
@@ -351,58 +273,3 @@ def no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _local_folder(name: str) -> Path:
-    if os.path.isdir(name):
-        if not os.path.isfile(os.path.join(name, "config.json")):
-            raise EvaluatorError(
-                f"strong model {name!r}: the folder has no config.json; give a folder that `save_pretrained`"
-                " wrote."
-            )
-        return Path(name)
-    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") > 1:
-        raise EvaluatorError(
-            f"strong model {name!r}: no such folder; give a transformers folder or a hub name such as"
-            " 'owner/model'."
-        )
-    try:
-        folder = Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"], ignore_patterns=["*/*"]
-            )
-        )
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(
-                snapshot_download(name, allow_patterns=["pytorch_model*.bin"], ignore_patterns=["*/*"])
-            )
-    except (OSError, ValueError) as error:
-        raise EvaluatorError(
-            f"strong model {name!r}: neither a local folder nor to be had from the hub"
-            f" ({type(error).__name__}); check the name and the network, or give a local folder."
-        ) from error
-    return folder
-
-
-def _fingerprint(name: str, folder: Path) -> str:
-    weights = next((files for pattern in _WEIGHTS if (files := sorted(folder.glob(pattern)))), None)
-    if not weights:
-        raise EvaluatorError(
-            f"strong model {name!r}: no weights (*.safetensors) in {folder}; save the model there with"
-            " `save_pretrained`."
-        )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = {key: value for key, value in config.items() if key not in _SESSION_KEYS}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for path in weights + sorted(path for pattern in _TOKENIZER for path in folder.glob(pattern)):
-        with open(path, "rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _unusable(name: str, error: Exception) -> EvaluatorError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return EvaluatorError(
-        f"strong model {name!r} cannot be read: {reason} Get a fresh copy, or name another decoder or"
-        " encoder."
-    )

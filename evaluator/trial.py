@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -53,47 +51,64 @@ class TrialRequest:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended in the trainer, before the grader has seen it.
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    """What is to be told of every trial that has ended.
 
-    A failure has a `reason` (one word) and a `message`, and no predictions. `fitness` [m, 2], on the split
-    that the trial is graded on, and `pool` [n] (P of class 1) are the student's probabilities; `history`
-    lists every training's logged steps; `tokens` were trained and forwarded; `seconds` is the trial's share
-    of its worker's wall-clock time; `output` is the beginning of what the recipe printed.
+    `tokens` were trained and forwarded; `seconds` is the trial's share of its worker's wall-clock time;
+    `history` lists every training's logged steps; `output` is the beginning of what the recipe printed.
     """
 
-    reason: str | None = None
-    message: str | None = None
-    fitness: np.ndarray | None = None
-    pool: np.ndarray | None = None
     tokens: int = 0
     seconds: float = 0.0
-    members: int = 1
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     output: str = ""
 
-    @property
-    def ok(self) -> bool:
-        return self.reason is None
 
-    def save(self, path: Path) -> None:
-        """Write atomically: the file is whole, on disk, or not there."""
-        facts = {k: v for k, v in asdict(self).items() if k not in ("fitness", "pool")}
-        arrays = {
-            name: getattr(self, name) for name in ("fitness", "pool") if getattr(self, name) is not None
-        }
-        buffer = io.BytesIO()
-        np.savez(buffer, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+@dataclass(frozen=True, kw_only=True)
+class Success(_Ended):
+    """The recipe returned a student, which answered.
 
-    @classmethod
-    def load(cls, path: Path) -> Outcome:
-        with np.load(path, allow_pickle=False) as file:
-            facts = json.loads(file["facts"].tobytes())
-            return cls(**facts, **{name: file[name] for name in ("fitness", "pool") if name in file.files})
+    `fitness` [m, 2], on the split that the trial is graded on, and `pool` [n] (P of class 1), on the training
+    pool, are the student's probabilities; `members`: how many students answer as one.
+    """
+
+    ok: ClassVar[Literal[True]] = True
+    reason: ClassVar[None] = None
+    message: ClassVar[None] = None
+    fitness: np.ndarray
+    pool: np.ndarray
+    members: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(_Ended):
+    """It ended without a student, or with one that has no use: a `reason` (one word) and a `message`.
+
+    It has no predictions.
+    """
+
+    ok: ClassVar[Literal[False]] = False
+    fitness: ClassVar[None] = None
+    pool: ClassVar[None] = None
+    members: ClassVar[int] = 1
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ungraded(_Ended):
+    """It came to its end, and nobody asked for predictions: a trial to SMOKE or EXPLORE."""
+
+    ok: ClassVar[Literal[True]] = True
+    reason: ClassVar[None] = None
+    message: ClassVar[None] = None
+    fitness: ClassVar[None] = None
+    pool: ClassVar[None] = None
+    members: ClassVar[int] = 1
+
+
+Outcome: TypeAlias = Success | Failure
+"""How a trial ended in the trainer, before the grader has seen it; `ok` tells which."""
+Look: TypeAlias = Ungraded | Failure
+"""How a trial ended that nobody grades."""

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluator.conversation import Conversation, request_seed
+from evaluator.bench import request_seed
+from evaluator.conversation import Conversation
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
 from evaluator.service import Service
+from evaluator.spool import Spool
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer import save
 from evaluator.trainer.slot import Training
 from evaluator.trainer.students import Trained
 from evaluator.trainer.trainer import Trainer
-from evaluator.trial import Outcome, TrialRequest
+from evaluator.trial import Failure, Look, Success, TrialRequest, Ungraded
 from evaluator.work import Work
 
 
@@ -53,17 +55,17 @@ def _service(settings: WorkerSettings) -> Service:
     if confined not in _services:
         _services[confined] = Service(trainer, settings.limits, settings.kind, settings.level)
     service = _services[confined]
-    service.trainer, service.kind = trainer, settings.kind
+    service.use(trainer, settings.kind)
     return service
 
 
 def run_trials(
-    settings: WorkerSettings, trials: list[TrialRequest], spool: Path, students: Path | None = None
+    settings: WorkerSettings, requests: list[TrialRequest], spool: Path, students: Path | None = None
 ) -> Work:
-    """Run trials and write each outcome to `spool` as it ends, named by the trial's key; its student, before,
-    to `students`/seed-N.
+    """Run trials that are to be graded, and keep each outcome in `spool` as it ends, under the trial's key;
+    its student, before, in `students`/seed-N.
 
-    What the worker did for them.
+    What the worker did for them. Raises ValueError for a trial that is not to be graded.
     """
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -71,21 +73,33 @@ def run_trials(
     service = _service(settings)
     testbed_hash = service.trainer.testbed.content_hash
 
-    def keep(trial: TrialRequest, conversation: Conversation) -> None:
-        if students is not None and conversation.outcome.ok:
-            save.save(conversation.student, students / f"seed-{trial.seed}", service.trainer.states)
-        conversation.outcome.save(spool / f"{trial.key(testbed_hash)}.npz")
+    kept = Spool(spool)
+
+    def keep(request: TrialRequest, conversation: Conversation) -> None:
+        outcome = conversation.outcome
+        if not isinstance(outcome, Success | Failure):
+            raise ValueError(f"a trial to {request.purpose} is not graded: run it by run_ungraded")
+        if students is not None and conversation.student is not None:
+            save.save(conversation.student, students / f"seed-{request.seed}", service.trainer.states)
+        kept.keep(request.key(testbed_hash), outcome)
 
     service.trainer.work = Work()
-    service.run(trials, keep)
+    service.run(requests, keep)
     return service.trainer.work
 
 
-def run_ungraded(settings: WorkerSettings, trial: TrialRequest) -> Outcome:
-    """Run a trial whose outcome nobody grades."""
+def run_ungraded(settings: WorkerSettings, request: TrialRequest) -> Look:
+    """Run a trial whose outcome nobody grades. Raises ValueError for one that is to be graded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    found: list[Outcome] = []
-    _service(settings).run([trial], lambda _, conversation: found.append(conversation.outcome))
+    found: list[Look] = []
+
+    def keep(request: TrialRequest, conversation: Conversation) -> None:
+        outcome = conversation.outcome
+        if not isinstance(outcome, Ungraded | Failure):
+            raise ValueError(f"a trial to {request.purpose} is graded: run it by run_trials")
+        found.append(outcome)
+
+    _service(settings).run([request], keep)
     return found[0]
 
 
@@ -97,8 +111,9 @@ def train_ceilings(
     No recipe's process is involved.
     """
     trainer = _trainer(settings.testbed, settings.cache, settings.device)
-    profile, model = trainer.testbed.profile, trainer.default(settings.kind)
-    slots = {
+    vanilla = trainer.testbed.profile.hyperparameters(settings.kind)
+    model = trainer.default(settings.kind)
+    submissions = {
         seed: trainer.submit(
             Training(
                 model=model,
@@ -108,18 +123,17 @@ def train_ceilings(
                 order=None,
                 loss="cross_entropy",
                 loss_options={},
-                learning_rate=profile.learning_rate[settings.kind],
-                weight_decay=profile.weight_decay[settings.kind],
+                learning_rate=vanilla.learning_rate,
+                weight_decay=vanilla.weight_decay,
                 schedule="linear",
-                epochs=profile.epochs[settings.kind],
-                batch_size=profile.batch_size[settings.kind],
+                epochs=vanilla.epochs,
+                batch_size=vanilla.batch_size,
                 seed=request_seed(seed, 1),
                 start=None,
-            ),
-            lambda slot: None,
+            )
         )
         for seed in seeds
     }
     while trainer.busy:
         trainer.step()
-    return [trainer.probabilities(Trained(model, slots[seed].parameters), split) for seed in seeds]
+    return [trainer.probabilities(Trained(model, submissions[seed].parameters), split) for seed in seeds]

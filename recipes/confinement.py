@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from recipes import seccomp
@@ -93,7 +94,7 @@ class Confinement:
         _must_fail(lambda: os.listdir("/"), errno.EACCES, "Landlock")
 
 
-def _must_fail(attempt, number: int, what: str) -> None:
+def _must_fail(attempt: Callable[[], object], number: int, what: str) -> None:
     try:
         attempt()
     except OSError as error:

@@ -18,78 +18,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 
+from recipes.losses import LOSSES
+from recipes.options import TrainingOptions, class_targets, completed, floats, integers, request_fields
+from recipes.task_errors import ERRORS, BudgetExceeded, InvalidRequest, NotAvailable, TaskError
+from recipes.terms import FAILURES, MAX_ENSEMBLE, MAX_IN_FLIGHT, OPTIMISERS, SCHEDULES
 from recipes.wire import Message
 
-LOSSES = {
-    "cross_entropy": {},
-    "log_confidence": {"strength": 0.5, "warmup": 0.2},
-    "reverse_kl": {},
-    "confidence_window": {"low": 0.0, "high": 0.95},
-    "symmetric_cross_entropy": {"alpha": 1.0, "beta": 1.0},
-    "generalised_cross_entropy": {"q": 0.7},
-    "mean_squared": {},
-}
-"""The named losses and their options' defaults; `evaluator.trainer.losses` holds the formulas and their
-sources.
-"""
-
-SCHEDULES = ("constant", "linear", "cosine")
-"""Learning-rate schedules: no decay, linear decay to zero, half a cosine to zero."""
-
-OPTIMISERS = ("adamw", "adam", "sgd", "adagrad")
-"""Optimisers: AdamW, Adam with the decay in the gradient, gradient descent with momentum 0.9, Adagrad; each
-as in `torch.optim`.
-"""
-
-FAILURES = (
-    "syntax",
-    "contract",
-    "exception",
-    "memory",
-    "deadlock",
-    "invalid_request",
-    "not_available",
-    "budget",
-    "task_error",
-    "protocol",
-)
-"""The reasons that a recipe's process gives when it ends without a student; the trainer has others (cpu_time,
-wall_time, killed, ...).
-"""
-
-MAX_ENSEMBLE = 8
-MAX_IN_FLIGHT = 64
-
-
-class TaskError(Exception):
-    """A request that could not be served.
-
-    Uncaught, it ends the trial as failed, with its message as the reason.
-    """
-
-
-class InvalidRequest(TaskError):
-    """The request breaks the contract: rows out of range, targets that aren't probabilities, an
-    unknown loss.
-    """
-
-
-class NotAvailable(TaskError):
-    """This testbed's strong model can't answer: an encoder has no zero-shot prior."""
-
-
-class BudgetExceeded(TaskError):
-    """The trial's budget of trained and forwarded tokens doesn't cover this request.
-
-    It may still return a student.
-    """
-
-
-ERRORS = {cls.__name__: cls for cls in (TaskError, InvalidRequest, NotAvailable, BudgetExceeded)}
+__all__ = [
+    "ERRORS",
+    "FAILURES",
+    "LOSSES",
+    "MAX_ENSEMBLE",
+    "MAX_IN_FLIGHT",
+    "OPTIMISERS",
+    "SCHEDULES",
+    "Batch",
+    "BudgetExceeded",
+    "Channel",
+    "InvalidRequest",
+    "Loss",
+    "NotAvailable",
+    "Session",
+    "SessionRequest",
+    "Student",
+    "Task",
+    "TaskError",
+]
 
 
 @dataclass(frozen=True)
@@ -125,6 +83,22 @@ class Channel(Protocol):
     def tell(self, kind: str, fields: dict, arrays: dict[str, np.ndarray]) -> int: ...
 
 
+class _Line:
+    """A trial's line to the trainer, which a task and its sessions share: it counts the tokens left."""
+
+    def __init__(self, channel: Channel, tokens_left: int) -> None:
+        self._channel = channel
+        self.tokens_left = tokens_left
+
+    async def ask(self, kind: str, fields: dict, arrays: dict, loss: Loss | None = None) -> Message:
+        answer = await self._channel.ask(kind, fields, arrays, loss)
+        self.tokens_left = answer.fields.get("budget", self.tokens_left)
+        return answer
+
+    def tell(self, kind: str, fields: dict, arrays: dict) -> int:
+        return self._channel.tell(kind, fields, arrays)
+
+
 class Student:
     """A trained (or given) classifier over the testbed's inputs.
 
@@ -132,7 +106,8 @@ class Student:
     """
 
     def __init__(self, number: int, kind: str, history: Sequence[dict] = ()) -> None:
-        self._number = number
+        self.number = number
+        """Of the request that made it."""
         self.kind = kind
         """"head", "lora", "linear", "shift", "untrained" or "ensemble"."""
         self.history = list(history)
@@ -149,13 +124,13 @@ class Session:
     say).
     """
 
-    def __init__(self, task: Task, number: int, kind: str) -> None:
-        self._task = task
+    def __init__(self, line: _Line, number: int, kind: str) -> None:
+        self._line = line
         self._number = number
         self._kind = kind
 
     async def _ask(self, verb: str, fields: dict | None = None, arrays: dict | None = None) -> Message:
-        return await self._task._ask(
+        return await self._line.ask(
             f"session.{verb}", {"session": self._number, **(fields or {})}, arrays or {}
         )
 
@@ -165,18 +140,16 @@ class Session:
         """Logits on `rows`: [b, 2] with the session's parameters, or [K, b, 2] for a list of K parameter
         sets, run as one batch.
         """
-        arrays = {"rows": _integers(rows)}
-        for name in parameters[0] if parameters else ():
-            arrays[f"parameters.{name}"] = np.stack([_floats(one[name]) for one in parameters])
-        return (await self._ask("forward", {"sets": len(parameters) if parameters else 0}, arrays)).arrays[
-            "logits"
-        ]
+        arrays, sets = {"rows": integers(rows)}, parameters or ()
+        for name in sets[0] if sets else ():
+            arrays[f"parameters.{name}"] = np.stack([floats(one[name]) for one in sets])
+        return (await self._ask("forward", {"sets": len(sets)}, arrays)).arrays["logits"]
 
     async def backward(self, gradients: Any) -> dict[str, np.ndarray]:
         """Gradients of the parameters for `gradients` [b, 2] on the logits of the last `forward` with the
         session's own parameters.
         """
-        return dict((await self._ask("backward", arrays={"gradients": _floats(gradients)})).arrays)
+        return dict((await self._ask("backward", arrays={"gradients": floats(gradients)})).arrays)
 
     async def step(self, learning_rate: float, weight_decay: float = 0.0) -> None:
         """One AdamW step with the gradients of the last `backward`."""
@@ -188,7 +161,7 @@ class Session:
 
     async def load(self, parameters: dict[str, np.ndarray]) -> None:
         """Replace the session's parameters; names and shapes as `parameters()` gives them."""
-        await self._ask("load", arrays={name: _floats(value) for name, value in parameters.items()})
+        await self._ask("load", arrays={name: floats(value) for name, value in parameters.items()})
 
     async def student(self) -> Student:
         """A student with a copy of the session's parameters as they are now."""
@@ -198,7 +171,7 @@ class Session:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._task._channel.tell("session.close", {"session": self._number}, {})
+        self._line.tell("session.close", {"session": self._number}, {})
 
 
 class Task:
@@ -207,7 +180,7 @@ class Task:
     """
 
     def __init__(self, channel: Channel, facts: dict, weak_labels: np.ndarray) -> None:
-        self._channel = channel
+        self._line = _Line(channel, facts["budget"])
         self.size: int = facts["size"]
         """n, the number of rows of the training pool."""
         self.weak_labels: np.ndarray = weak_labels
@@ -227,7 +200,6 @@ class Task:
         """
         self.student: str = facts["student"]
         """The default kind of student here, "head" or "lora"."""
-        self._tokens_left: int = facts["budget"]
 
     @property
     def budget(self) -> int:
@@ -235,12 +207,7 @@ class Task:
 
         Vanilla fine-tuning costs about an eighth of a fresh budget.
         """
-        return self._tokens_left
-
-    async def _ask(self, kind: str, fields: dict, arrays: dict, loss: Loss | None = None) -> Message:
-        answer = await self._channel.ask(kind, fields, arrays, loss)
-        self._tokens_left = answer.fields.get("budget", self._tokens_left)
-        return answer
+        return self._line.tokens_left
 
     async def hidden(
         self, layer: int, student: Student | None = None, template: int = 0, swap: bool = False
@@ -258,7 +225,7 @@ class Task:
             "template": int(template),
             "swap": bool(swap),
         }
-        return (await self._ask("hidden", fields, {})).arrays["hidden"]
+        return (await self._line.ask("hidden", fields, {})).arrays["hidden"]
 
     async def prior(self, template: int = 0, swap: bool = False) -> np.ndarray:
         """Zero-shot label probabilities of the untouched strong model, [n, 2] float32, from its label words'
@@ -266,7 +233,9 @@ class Task:
 
         Raises `NotAvailable` where it has none: an encoder, or a template without label words.
         """
-        return (await self._ask("prior", {"template": int(template), "swap": bool(swap)}, {})).arrays["prior"]
+        return (await self._line.ask("prior", {"template": int(template), "swap": bool(swap)}, {})).arrays[
+            "prior"
+        ]
 
     async def finetune(
         self,
@@ -274,18 +243,8 @@ class Task:
         rows: Any = None,
         weights: Any = None,
         *,
-        loss: str | Loss = "cross_entropy",
-        loss_options: dict[str, float] | None = None,
-        learning_rate: float | None = None,
-        epochs: float | None = None,
-        batch_size: int | None = None,
-        weight_decay: float | None = None,
-        optimiser: str = "adamw",
-        clip_norm: float | None = None,
-        schedule: str = "linear",
         student: str | None = None,
-        start: Student | None = None,
-        order: Any = None,
+        **options: Unpack[TrainingOptions],
     ) -> Student:
         """Fine-tune the strong model and return the student.
 
@@ -302,23 +261,11 @@ class Task:
         """
         fields = {
             "student": student or self.student,
-            "start": _number(start),
             "layers": None,
             "hidden_size": None,
             "standardise": True,
         }
-        options = _options(
-            loss,
-            loss_options,
-            learning_rate,
-            epochs,
-            batch_size,
-            weight_decay,
-            optimiser,
-            clip_norm,
-            schedule,
-        )
-        return await self._train(fields | options, targets, rows, weights, order, loss)
+        return await self._train(fields, targets, rows, weights, completed(options, "Task.finetune"))
 
     async def probe(
         self,
@@ -329,17 +276,7 @@ class Task:
         *,
         hidden_size: int = 0,
         standardise: bool = True,
-        loss: str | Loss = "cross_entropy",
-        loss_options: dict[str, float] | None = None,
-        learning_rate: float | None = None,
-        epochs: float | None = None,
-        batch_size: int | None = None,
-        weight_decay: float | None = None,
-        optimiser: str = "adamw",
-        clip_norm: float | None = None,
-        schedule: str = "linear",
-        start: Student | None = None,
-        order: Any = None,
+        **options: Unpack[TrainingOptions],
     ) -> Student:
         """A head on the concatenated frozen hidden states of `layers`: linear, or with one hidden layer of
         `hidden_size` units.
@@ -347,39 +284,28 @@ class Task:
         `standardise`: subtract the pool's mean and divide by its standard deviation, per coordinate. The rest
         as in `finetune`.
         """
-        fields = {"student": "head", "start": _number(start), "layers": [int(layer) for layer in layers]}
-        fields |= {"hidden_size": int(hidden_size), "standardise": bool(standardise)}
-        options = _options(
-            loss,
-            loss_options,
-            learning_rate,
-            epochs,
-            batch_size,
-            weight_decay,
-            optimiser,
-            clip_norm,
-            schedule,
-        )
-        return await self._train(fields | options, targets, rows, weights, order, loss)
+        fields = {
+            "student": "head",
+            "layers": [int(layer) for layer in layers],
+            "hidden_size": int(hidden_size),
+            "standardise": bool(standardise),
+        }
+        return await self._train(fields, targets, rows, weights, completed(options, "Task.probe"))
 
     async def _train(
-        self, fields: dict, targets: Any, rows: Any, weights: Any, order: Any, loss: str | Loss
+        self, fields: dict[str, Any], targets: Any, rows: Any, weights: Any, options: TrainingOptions
     ) -> Student:
-        targets = np.asarray(targets)
-        arrays = {
-            "targets": (
-                targets.astype(np.int64)
-                if targets.ndim == 1 and targets.dtype.kind in "iub"
-                else _floats(targets)
-            )
-        }
-        if rows is not None:
-            arrays["rows"] = _integers(rows)
-        if weights is not None:
-            arrays["weights"] = _floats(weights)
-        if order is not None:
-            arrays["order"] = _integers(order)
-        answer = await self._ask("train", fields, arrays, None if isinstance(loss, str) else loss)
+        fields = {**fields, "start": _number(options["start"]), **request_fields(options)}
+        arrays = {"targets": class_targets(targets)}
+        for name, values, convert in (
+            ("rows", rows, integers),
+            ("weights", weights, floats),
+            ("order", options["order"], integers),
+        ):
+            if values is not None:
+                arrays[name] = convert(values)
+        loss = options["loss"]
+        answer = await self._line.ask("train", fields, arrays, None if isinstance(loss, str) else loss)
         return Student(answer.number, fields["student"], answer.fields["history"])
 
     async def predict(self, student: Student) -> np.ndarray:
@@ -387,7 +313,7 @@ class Task:
 
         Costs one forward over the pool.
         """
-        return (await self._ask("predict", {"student": _number(student)}, {})).arrays["probabilities"]
+        return (await self._line.ask("predict", {"student": _number(student)}, {})).arrays["probabilities"]
 
     def linear(self, layers: Sequence[int], weight: Any, bias: float = 0.0) -> Student:
         """A student made without training: logit of class 1 minus class 0 = standardised hidden states of
@@ -398,7 +324,7 @@ class Task:
         return self._make(
             "linear",
             {"layers": [int(layer) for layer in layers], "bias": float(bias)},
-            {"weight": _floats(weight)},
+            {"weight": floats(weight)},
         )
 
     def shift(self, student: Student, bias: float) -> Student:
@@ -423,65 +349,34 @@ class Task:
         )
 
     def _make(self, kind: str, fields: dict, arrays: dict) -> Student:
-        return Student(self._channel.tell(kind, fields, arrays), kind)
+        return Student(self._line.tell(kind, fields, arrays), kind)
 
     def session(self, student: str | None = None, start: Student | None = None) -> SessionRequest:
         """`async with task.session(...) as s`: the primitives beneath `finetune`, on fresh parameters or a
         copy of `start`'s.
         """
-        return SessionRequest(self, student or self.student, start)
+        return SessionRequest(self._line, student or self.student, start)
 
 
 class SessionRequest:
     """A session that is asked for: opened on entering the block, closed on leaving it."""
 
-    def __init__(self, task: Task, kind: str, start: Student | None) -> None:
-        self._task, self._kind, self._start = task, kind, start
+    def __init__(self, line: _Line, kind: str, start: Student | None) -> None:
+        self._line, self._kind, self._start = line, kind, start
+        self._session: Session | None = None
 
     async def __aenter__(self) -> Session:
-        answer = await self._task._ask(
-            "session.open", {"student": self._kind, "start": _number(self._start)}, {}
-        )
-        self._session = Session(self._task, answer.number, self._kind)
+        fields = {"student": self._kind, "start": _number(self._start)}
+        answer = await self._line.ask("session.open", fields, {})
+        self._session = Session(self._line, answer.number, self._kind)
         return self._session
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._session.__aexit__(*exception)
-
-
-def _options(
-    loss, loss_options, learning_rate, epochs, batch_size, weight_decay, optimiser, clip_norm, schedule
-) -> dict:
-    def optional(value, kind):
-        return None if value is None else kind(value)
-
-    return {
-        "loss": loss if isinstance(loss, str) else None,
-        "loss_options": {str(name): float(value) for name, value in (loss_options or {}).items()},
-        "learning_rate": optional(learning_rate, float),
-        "epochs": optional(epochs, float),
-        "batch_size": optional(batch_size, int),
-        "weight_decay": optional(weight_decay, float),
-        "optimiser": str(optimiser),
-        "clip_norm": optional(clip_norm, float),
-        "schedule": str(schedule),
-    }
+        if self._session is not None:
+            await self._session.__aexit__(*exception)
 
 
 def _number(student: Student | None) -> int | None:
     if student is not None and not isinstance(student, Student):
         raise InvalidRequest(f"expected a Student of this task, got {type(student).__name__}")
-    return None if student is None else student._number
-
-
-def _floats(values: Any) -> np.ndarray:
-    return np.asarray(values, np.float32)
-
-
-def _integers(values: Any) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype == bool:
-        return np.flatnonzero(values)
-    if values.size and values.dtype.kind not in "iu":
-        raise InvalidRequest(f"row numbers must be integers, got {values.dtype}")
-    return values.astype(np.int64)
+    return None if student is None else student.number

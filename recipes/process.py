@@ -180,7 +180,7 @@ def _run_recipe(channel: TrainerChannel, loop: asyncio.AbstractEventLoop, start:
             0,
             {"reason": "contract", "message": f"recipe() returned {type(student).__name__}, not a Student"},
         )
-    return Message("done", 0, {"student": student._number})
+    return Message("done", 0, {"student": student.number})
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

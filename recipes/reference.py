@@ -15,34 +15,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from recipes import contract
+from recipes import contract, losses, options, task_errors, terms
 from recipes.directions import direction, directions
 from recipes.source import ALLOWED_MODULES, MAX_BYTES
 
 FILE = Path(__file__).with_name("CONTRACT.md")
 EXAMPLE = "distillation"
-LOSS_NOTES = {
-    "cross_entropy": "- sum t log p.",
-    "log_confidence": (
-        "(1 - a) cross-entropy + a cross-entropy with the student's own answers, hardened at the batch's"
-        " median; a rises to `strength` over the first `warmup` of the steps (Burns et al. 2023)."
-    ),
-    "reverse_kl": (
-        "KL(p, t), the other way round: settles on a mode of soft targets instead of covering them (Gu et al."
-        " 2024). Of use with soft targets only."
-    ),
-    "confidence_window": (
-        "Cross-entropy on rows whose largest predicted probability lies in [`low`, `high`], nothing on the"
-        " others."
-    ),
-    "symmetric_cross_entropy": (
-        "`alpha` cross-entropy + `beta` reverse cross-entropy (Wang et al. 2019): robust to wrong labels."
-    ),
-    "generalised_cross_entropy": (
-        "(1 - p^q) / q: cross-entropy as q goes to 0, mean absolute error at 1 (Zhang and Sabuncu 2018)."
-    ),
-    "mean_squared": "sum (p - t)^2, the Brier score.",
-}
 FILE_RULES = """\
 A recipe is one Python file of at most {max_bytes:,} bytes. Its docstring's first line is the idea in one sentence, and a line
 `Direction: NAME` says which of the directions it follows. It may import {modules}; no other recipe. It defines one
@@ -94,8 +72,8 @@ def reference() -> str:
     """The text of CONTRACT.md."""
     tree = ast.parse(inspect.getsource(contract))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    documented = _documented(tree.body)
-    lead = ast.get_docstring(tree).split("\n\n", 1)[1]
+    documented = _documented(tree.body) | _documented(ast.parse(inspect.getsource(terms)).body)
+    lead = _docstring(tree).split("\n\n", 1)[1]
     modules = ", ".join(f"`{name}`" for name in sorted(ALLOWED_MODULES - {"__future__"}))
     sections = [
         "# The recipe contract",
@@ -121,10 +99,10 @@ def reference() -> str:
         ),
         "## A loss of your own",
         documented["Loss"],
-        ast.get_docstring(classes["Batch"]),
+        _docstring(classes["Batch"]),
         OWN_LOSS,
         "## Errors",
-        "\n".join(f"- `{name}`: {ast.get_docstring(classes[name])}" for name in contract.ERRORS),
+        "\n".join(f"- `{name}`: {inspect.getdoc(error)}" for name, error in task_errors.ERRORS.items()),
         "## What to mind",
         CONDUCT,
         "## The shape of our recipes",
@@ -139,44 +117,52 @@ def reference() -> str:
 
 def _idea(seed: str) -> str:
     """A seed's idea: the first line of its docstring."""
-    return ast.get_docstring(ast.parse(seed)).split("\n", 1)[0]
+    return _docstring(ast.parse(seed)).split("\n", 1)[0]
+
+
+def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Raises ValueError where there is none: all that authors can use is explained to them."""
+    found = ast.get_docstring(node)
+    if found is None:
+        raise ValueError(f"{getattr(node, 'name', 'a module')} has no docstring")
+    return found
 
 
 def _losses() -> str:
     rows = ["| loss | options and their defaults | what it is |", "| --- | --- | --- |"]
-    for name, options in contract.LOSSES.items():
-        defaults = ", ".join(f"`{option}={value:g}`" for option, value in options.items())
-        rows.append(f"| `{name}` | {defaults} | {LOSS_NOTES[name]} |")
+    for loss in losses.NAMED.values():
+        defaults = ", ".join(f"`{option}={value:g}`" for option, value in loss.options.items())
+        rows.append(f"| `{loss.name}` | {defaults} | {loss.words} |")
     return "\n".join(rows)
 
 
 def _class(node: ast.ClassDef) -> Iterator[str]:
     """The class's docstring, its attributes and its public methods."""
-    yield ast.get_docstring(node)
+    yield _docstring(node)
     methods = [item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
     attributes = [
         text for method in methods if method.name == "__init__" for text in _documented(method.body).items()
     ]
-    attributes += [(item.name, ast.get_docstring(item)) for item in methods if _is_property(item)]
+    attributes += [(item.name, _docstring(item)) for item in methods if _is_property(item)]
     if attributes:
         yield "\n".join(f"- `{name}`: {' '.join(text.split())}" for name, text in attributes)
     for method in methods:
         if not method.name.startswith("_") and not _is_property(method):
             yield f"### {method.name}"
             yield f"```python\n{_signature(method)}\n```"
-            yield ast.get_docstring(method)
+            yield _docstring(method)
 
 
 def _documented(body: list[ast.stmt]) -> dict[str, str]:
     """Assignments that a string follows: the name as a reader knows it, and the string."""
     found = {}
     for statement, after in itertools.pairwise(body):
-        is_text = (
-            isinstance(after, ast.Expr)
+        if (
+            isinstance(statement, ast.Assign | ast.AnnAssign)
+            and isinstance(after, ast.Expr)
             and isinstance(after.value, ast.Constant)
             and isinstance(after.value.value, str)
-        )
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and is_text:
+        ):
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
             found[ast.unparse(target).removeprefix("self.")] = inspect.cleandoc(after.value.value)
     return found
@@ -192,18 +178,34 @@ def _signature(method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """One line, or an argument a line where that is too long. A leading `await` marks what is awaited."""
     call = "await " if isinstance(method, ast.AsyncFunctionDef) else ""
     returns = f" -> {ast.unparse(method.returns)}" if method.returns else ""
-    arguments = ast.unparse(method.args).removeprefix("self").removeprefix(", ")
-    line = f"{call}{method.name}({arguments}){returns}"
-    if len(line) <= 110:
-        return line
-    copy = ast.parse(f"def f({arguments}): pass").body[0].args
-    plain, keyword_only = ast.arguments([], copy.args, None, [], [], None, copy.defaults), copy.kwonlyargs
-    parts = [ast.unparse(plain)] if copy.args else []
-    if keyword_only:
-        parts.append("*")
-    for argument, default in zip(keyword_only, copy.kw_defaults, strict=True):
-        parts.append(ast.unparse(argument) + (f" = {ast.unparse(default)}" if default else ""))
+    keywords = [
+        _argument(ast.unparse(argument), default)
+        for argument, default in zip(method.args.kwonlyargs, method.args.kw_defaults, strict=True)
+    ]
+    if method.args.kwarg is not None:
+        keywords += _training_options()
+    plain = ast.unparse(ast.arguments([], method.args.args[1:], None, [], [], None, method.args.defaults))
+    line = ", ".join(part for part in (plain, *(["*", *keywords] if keywords else [])) if part)
+    if not keywords and len(call + method.name + line + returns) <= 108:
+        return f"{call}{method.name}({line}){returns}"
+    parts = ([plain] if plain else []) + (["*", *keywords] if keywords else [])
     return f"{call}{method.name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returns}"
+
+
+def _argument(argument: str, default: ast.expr | None) -> str:
+    return argument if default is None else f"{argument} = {ast.unparse(default)}"
+
+
+def _training_options() -> list[str]:
+    """The arguments that `options.TrainingOptions` stands for, with their defaults."""
+    tree = ast.parse(inspect.getsource(options.TrainingOptions)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    defaults = dict(options.DEFAULTS)
+    return [
+        f"{ast.unparse(field)} = {defaults[ast.unparse(field.target)]!r}"
+        for field in tree.body
+        if isinstance(field, ast.AnnAssign)
+    ]
 
 
 def _indented_as_code(text: str) -> str:
@@ -215,7 +217,7 @@ def _indented_as_code(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if CONTRACT.md isn't up to date"
     )

@@ -200,25 +200,28 @@ def program(own: int, machine: str) -> bytes:
     """
     column, architecture = _ARCHITECTURES[machine]
     refuse, missing = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
-    code = [
+    code: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
     ]
     for numbers in ALLOWED.values():
-        if numbers[column] is not None:
-            code += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ALLOW)]
-    for *numbers, argument, oneself in OWN_PROCESS.values():
+        number = numbers[column]
+        if number is not None:
+            code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
+    for x86_64, aarch64, argument, oneself in OWN_PROCESS.values():
+        number = (x86_64, aarch64)[column]
         # Only the lower half of the argument is a process's number.
         body = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), (_EQUAL, 0, 1, own), (_RETURN, 0, 0, _ALLOW)]
         body += [(_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)] if oneself else []
-        code += [(_EQUAL, 0, len(body) + 1, numbers[column]), *body, (_RETURN, 0, 0, refuse)]
-    for *numbers, argument, orders in REFUSED_ORDERS.values():
+        code += [(_EQUAL, 0, len(body) + 1, number), *body, (_RETURN, 0, 0, refuse)]
+    for x86_64, aarch64, argument, orders in REFUSED_ORDERS.values():
+        number = (x86_64, aarch64)[column]
         body = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
         for order in orders:
             body += [(_EQUAL, 0, 1, order), (_RETURN, 0, 0, refuse)]
-        code += [(_EQUAL, 0, len(body) + 1, numbers[column]), *body, (_RETURN, 0, 0, _ALLOW)]
+        code += [(_EQUAL, 0, len(body) + 1, number), *body, (_RETURN, 0, 0, _ALLOW)]
     code += [(_GREATER, 0, 1, _NEWER), (_RETURN, 0, 0, missing), (_RETURN, 0, 0, refuse)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 

@@ -174,7 +174,7 @@ def _digest_text(text: str) -> _Statement:
 
 
 def _digest_tree(tree: ast.Module, first_line: int) -> _Statement:
-    imports = []
+    imports: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _drop_docstring(node)

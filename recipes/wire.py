@@ -20,7 +20,7 @@ import numpy as np
 
 MAGIC = b"EAR1"
 PREFIX = struct.Struct(">4sIQ")
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
     "int64": np.dtype("<i8"),

@@ -97,4 +97,11 @@ def _docstrings(tree: ast.Module) -> set[int]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    return {id(node.body[0].value) for node in owners if ast.get_docstring(node, clean=False) is not None}
+    firsts = [node.body[0] for node in owners if node.body]
+    return {
+        id(one.value)
+        for one in firsts
+        if isinstance(one, ast.Expr)
+        and isinstance(one.value, ast.Constant)
+        and isinstance(one.value.value, str)
+    }

@@ -101,11 +101,11 @@ def corrected(verdicts: Sequence[Verdict], worst: dict[str, str]) -> list[Verdic
     """The verdicts with Holm's p, and with what `worst` has for an audit (flag or fail) where that is below
     ALPHA.
     """
-    tested = sorted((one for one in verdicts if one.p is not None), key=lambda one: one.p)
+    tested = sorted((one.p, one.audit) for one in verdicts if one.p is not None)
     adjusted, highest = {}, 0.0
-    for place, one in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - place) * one.p))
-        adjusted[one.audit] = highest
+    for place, (raw, audit) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - place) * raw))
+        adjusted[audit] = highest
     return [
         (
             replace(one, p=p, verdict=worst[one.audit] if p < ALPHA else one.verdict)

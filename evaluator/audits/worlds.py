@@ -29,8 +29,9 @@ import torch
 from filelock import FileLock
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from evaluator.descriptions import describe, load_tokenizer
 from evaluator.hidden_states import HiddenStates
-from evaluator.strong import describe, load_tokenizer, no_progress_bar
+from evaluator.strong import no_progress_bar
 from evaluator.testbeds.prepared import Testbed
 
 VERSION = 1

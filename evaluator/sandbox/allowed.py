@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import recipes
 from evaluator.errors import EvaluatorError
 
 RECIPE_MODULES = (
@@ -28,9 +29,13 @@ RECIPE_MODULES = (
     "confinement",
     "contract",
     "fork_server",
+    "losses",
     "main",
+    "options",
     "process",
     "seccomp",
+    "task_errors",
+    "terms",
     "wire",
 )
 """The modules of `recipes` that a recipe's process is made of. No seed, no direction, no testbed."""
@@ -116,7 +121,7 @@ def allowed() -> Allowed:
     packages = sorted(
         {os.path.realpath(path): path for name in _distributions() for path in _places(name)}.values()
     )
-    own = Path(os.path.realpath(importlib.import_module("recipes").__file__)).parent
+    own = Path(recipes.__path__[0]).resolve()
     packages += [str(own / f"{name}.py") for name in RECIPE_MODULES]
     search = dict.fromkeys(
         [*(os.path.dirname(path) for path in packages if not path.startswith(str(own))), str(own.parent)]
@@ -139,8 +144,9 @@ def _distributions() -> Iterator[str]:
         yield name
         with contextlib.suppress(metadata.PackageNotFoundError):
             for requirement in metadata.requires(name) or ():
-                if "extra ==" not in requirement:
-                    open_names.append(re.match(r"[A-Za-z0-9._-]+", requirement)[0])
+                required = re.match(r"[A-Za-z0-9._-]+", requirement)
+                if required and "extra ==" not in requirement:
+                    open_names.append(required[0])
 
 
 def _places(name: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,7 +200,7 @@ def _asked(connection: socket.socket, facts: dict) -> dict:
     return answer
 
 
-def _received(receive, size: int) -> bytes:
+def _received(receive: Callable[[int], bytes], size: int) -> bytes:
     try:
         return receive(size)
     except ConnectionResetError:
@@ -209,7 +209,7 @@ def _received(receive, size: int) -> bytes:
         raise EvaluatorError(f"no word from the self-attack within {SECONDS} s") from None
 
 
-def _silent(receive) -> bool:
+def _silent(receive: Callable[[], object]) -> bool:
     """Whether a listener that doesn't wait has nothing."""
     try:
         receive()

@@ -24,7 +24,7 @@ ISOLATED = ("-s", "-P", "-S", "-B")
 Not -I, which would ignore PYTHONHASHSEED.
 """
 
-CLEAN_ENVIRONMENT = {
+CLEAN_ENVIRONMENT: dict[str, str] = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # the order of a recipe's sets must not differ between runs
@@ -51,11 +51,12 @@ def start(level: Level, module: str, folder: Path, scratch_bytes: int, stderr: i
     """
     found = allowed()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    scratch = bubblewrap.SCRATCH if level.bubblewrap else str(folder)
     settings = {
         "module": module,
         "control": theirs.fileno(),
         "search": found.search,
-        "scratch": bubblewrap.SCRATCH if level.bubblewrap else str(folder),
+        "scratch": scratch,
         "landlock": level.landlock,
         "seccomp": level.seccomp,
         "readable": found.readable if level.landlock else (),
@@ -70,7 +71,7 @@ def start(level: Level, module: str, folder: Path, scratch_bytes: int, stderr: i
         process = subprocess.Popen(
             [*wrapped, found.python, *ISOLATED, "-c", START, json.dumps(settings)],
             pass_fds=[theirs.fileno()],
-            env=CLEAN_ENVIRONMENT | {"HOME": settings["scratch"], "TMPDIR": settings["scratch"]},
+            env=CLEAN_ENVIRONMENT | {"HOME": scratch, "TMPDIR": scratch},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -216,7 +216,7 @@ def _check(path: Path, archive: Archive, source: str) -> None:
         raise TestbedError(f"{source} has sha256 {found}, not {archive.sha256}, and is refused; {remedy}.")
 
 
-def _open(url: str, locations: Locations, accept: str = "*/*"):
+def _open(url: str, locations: Locations, accept: str = "*/*") -> HTTPResponse:
     parts = urlsplit(url)
     headers = {"Accept": accept, "User-Agent": "evo-aar"}
     if parts.username:

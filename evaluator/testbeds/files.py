@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from datasets import DatasetDict
 
+from evaluator.descriptions import StrongDescription, describe, token_counts
 from evaluator.errors import TestbedError
-from evaluator.strong import MAX_TOKENS, Progress, StrongDescription, describe, token_counts
+from evaluator.strong import MAX_TOKENS, Progress
 from evaluator.testbeds.labelled import Duplicates, duplicates, inputs, keys, kind_of, labels, read_folder
 from evaluator.testbeds.prepared import Profile, Template, write
 from evaluator.testbeds.weak import teach
@@ -38,7 +39,8 @@ PAIR_TEMPLATES = (
 )
 # Where the ceiling on film reviews was best; with more epochs at a higher rate, heads on real text learn each
 # weak label by heart.
-HEAD_ON_TEXT = {"learning_rate": {"head": 5e-4, "lora": 1e-3}, "epochs": {"head": 10.0, "lora": 3.0}}
+LEARNING_RATES_ON_TEXT = {"head": 5e-4, "lora": 1e-3}
+EPOCHS_ON_TEXT = {"head": 10.0, "lora": 3.0}
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,12 @@ def default_profile(strong: StrongDescription) -> Profile:
     verdicts are formed.
     """
     layers = sorted({max(1, round(strong.depth * share)) for share in (0.4, 0.6, 0.8, 1.0)})
-    return Profile(layers=tuple(layers), head_layers=(max(1, round(strong.depth * 0.8)),), **HEAD_ON_TEXT)
+    return Profile(
+        layers=tuple(layers),
+        head_layers=(max(1, round(strong.depth * 0.8)),),
+        learning_rate=LEARNING_RATES_ON_TEXT,
+        epochs=EPOCHS_ON_TEXT,
+    )
 
 
 def cut(
@@ -217,7 +224,13 @@ def cut(
     return chosen, rest
 
 
-def _warnings(rows, truth, template: Template, strong: StrongDescription, weak_accuracy: float) -> list[str]:
+def _warnings(
+    rows: dict[str, list[dict[str, str]]],
+    truth: dict[str, np.ndarray],
+    template: Template,
+    strong: StrongDescription,
+    weak_accuracy: float,
+) -> list[str]:
     found = []
     for split in rows:
         texts = [text for row in rows[split] for text in template.render(row)]

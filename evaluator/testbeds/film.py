@@ -28,7 +28,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from evaluator.errors import TestbedError
 from evaluator.strong import no_progress_bar
 from evaluator.testbeds.fetch import Archive, fetch
-from evaluator.testbeds.files import HEAD_ON_TEXT, Report, prepare_tables
+from evaluator.testbeds.files import EPOCHS_ON_TEXT, LEARNING_RATES_ON_TEXT, Report, prepare_tables
 from evaluator.testbeds.prepared import Profile, Template
 
 NAME = "real/film"
@@ -42,7 +42,13 @@ TEMPLATES = (
     Template("Review: {choice}\nSentiment:{verdict}", (" negative", " positive")),
     Template("{question}\n{choice}\nThe review is", (" negative", " positive")),
 )
-PROFILE = Profile(layers=(12, 18, 24, 30), head_layers=(24,), precision="bfloat16", **HEAD_ON_TEXT)
+PROFILE = Profile(
+    layers=(12, 18, 24, 30),
+    head_layers=(24,),
+    precision="bfloat16",
+    learning_rate=LEARNING_RATES_ON_TEXT,
+    epochs=EPOCHS_ON_TEXT,
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,10 @@ def read_snippets(sdist: Path, members: tuple[str, str]) -> list[tuple[float, st
     outer, inner = members
     try:
         with tarfile.open(sdist) as first, tarfile.open(fileobj=first.extractfile(outer)) as second:
-            text = second.extractfile(inner).read().decode("utf-8")
+            member = second.extractfile(inner)
+            if member is None:
+                raise ValueError(f"{inner} is no file")
+            text = member.read().decode("utf-8")
         lines = [line.split("\t") for line in text.splitlines() if line.strip()]
         return [(float(rating), snippet.strip()) for _, rating, snippet in lines]
     except (tarfile.TarError, KeyError, ValueError) as error:  # KeyError: no such member

@@ -39,7 +39,7 @@ def read_folder(folder: Path | str) -> DatasetDict:
         raise TestbedError(
             f"{folder}: no such folder; it should hold {', '.join(f'{name}.jsonl' for name in FILES)}."
         )
-    kind = None
+    kind = ""
     tables = {}
     for name in FILES:
         path = folder / f"{name}.jsonl"

@@ -23,15 +23,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from evaluator import kinds
 from evaluator.errors import TestbedError
+from evaluator.kinds import Hyperparameters
 
 FORMAT = 1
 SPLITS = ("train", "fitness", "sealed")
+HASHED_KINDS = ("head", "lora")
+"""The kinds of student whose hyperparameters every profile lists and every content hash covers. A kind that
+is added later is not among them: its defaults are its own, and testbeds stay the testbeds that they are.
+"""
 FIELDS = {"single": ("question", "choice"), "pair": ("prompt", "first", "second")}
 
 
@@ -52,11 +59,18 @@ class Template:
     def is_statement(self) -> bool:
         return "{verdict}" in self.pattern
 
+    @property
+    def label_words(self) -> tuple[str, str]:
+        """The two label words. Raises ValueError for a template that has none."""
+        if self.verdicts is None:
+            raise ValueError(f"template {self.pattern!r} has no verdicts")
+        return self.verdicts
+
     def render(self, row: dict[str, str], swap: bool = False) -> tuple[str, ...]:
         """The one text of a single row, or the two of a pair in the order in which they are compared."""
         fields = dict(row)
         if self.is_statement:
-            fields["verdict"] = self.verdicts[0 if swap else 1]
+            fields["verdict"] = self.label_words[0 if swap else 1]
         if "first" not in row:
             return (self.pattern.format(**fields),)
         order = ("second", "first") if swap and not self.is_statement else ("first", "second")
@@ -70,9 +84,9 @@ class Profile:
 
     `layers`: the layers of the strong model whose hidden states are cached and offered to recipes, deepest
     last. `head_layers`: those whose concatenation a head reads. `learning_rate`, `epochs`, `batch_size`,
-    `weight_decay`: by kind of student. `budget`: a trial's tokens as a multiple of vanilla's (trained plus
-    forwarded, on the training pool). `precision`: of the cached hidden states; "bfloat16" holds where the
-    processor has it, others use float32.
+    `weight_decay`: by kind of student; `hyperparameters` knows the kinds that are not listed too. `budget`: a
+    trial's tokens as a multiple of vanilla's (trained plus forwarded, on the training pool). `precision`: of
+    the cached hidden states; "bfloat16" holds where the processor has it, others use float32.
     """
 
     student: str = "head"
@@ -81,12 +95,33 @@ class Profile:
     hidden_size: int = 64
     rank: int = 8
     trainable_layers: int | None = None
-    learning_rate: dict[str, float] = dataclasses.field(default_factory=lambda: {"head": 2e-3, "lora": 1e-3})
-    epochs: dict[str, float] = dataclasses.field(default_factory=lambda: {"head": 20.0, "lora": 3.0})
-    batch_size: dict[str, int] = dataclasses.field(default_factory=lambda: {"head": 64, "lora": 32})
-    weight_decay: dict[str, float] = dataclasses.field(default_factory=lambda: {"head": 1e-4, "lora": 0.0})
+    learning_rate: dict[str, float] = field(
+        default_factory=lambda: {kind: kinds.kind(kind).defaults.learning_rate for kind in HASHED_KINDS}
+    )
+    epochs: dict[str, float] = field(
+        default_factory=lambda: {kind: kinds.kind(kind).defaults.epochs for kind in HASHED_KINDS}
+    )
+    batch_size: dict[str, int] = field(
+        default_factory=lambda: {kind: kinds.kind(kind).defaults.batch_size for kind in HASHED_KINDS}
+    )
+    weight_decay: dict[str, float] = field(
+        default_factory=lambda: {kind: kinds.kind(kind).defaults.weight_decay for kind in HASHED_KINDS}
+    )
     budget: float = 8.0
     precision: str = "float32"
+
+    def hyperparameters(self, kind: str) -> Hyperparameters:
+        """Vanilla's for a kind of student: those given here, the kind's own defaults for the rest.
+
+        Raises EvaluatorError where there is no such kind.
+        """
+        own = kinds.kind(kind).defaults
+        return Hyperparameters(
+            learning_rate=self.learning_rate.get(kind, own.learning_rate),
+            epochs=self.epochs.get(kind, own.epochs),
+            batch_size=self.batch_size.get(kind, own.batch_size),
+            weight_decay=self.weight_decay.get(kind, own.weight_decay),
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +160,10 @@ class Testbed:
                 f"{path} has testbed format {meta.get('format')}; this version reads {FORMAT}. Prepare it"
                 " again."
             )
-        profile = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["profile"].items()}
+        profile: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in meta["profile"].items()
+        }
         return cls(
             path=path,
             name=meta["name"],
@@ -196,7 +234,7 @@ def write(
         ).encode()
     )
     for split in SPLITS:
-        keep = [{field: str(row[field]) for field in FIELDS[kind]} for row in rows[split]]
+        keep = [{name: str(row[name]) for name in FIELDS[kind]} for row in rows[split]]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in keep)
         (path / f"{split}.jsonl").write_text(text, encoding="utf-8")
         digest.update(text.encode())
@@ -213,6 +251,7 @@ def write(
         array = np.ascontiguousarray(array, np.float32)
         np.save(path / f"{file}.npy", array)
         digest.update(array.tobytes())
+    content_hash = digest.hexdigest()[:16]
     meta = {
         "format": FORMAT,
         "name": name,
@@ -221,7 +260,7 @@ def write(
         "templates": [dataclasses.asdict(t) for t in templates],
         "profile": dataclasses.asdict(profile),
         "sizes": {split: len(rows[split]) for split in SPLITS},
-        "content_hash": digest.hexdigest()[:16],
+        "content_hash": content_hash,
     }
     (path / "testbed.json").write_text(json.dumps(meta, indent=1) + "\n")
-    return meta["content_hash"]
+    return content_hash

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.special import expit
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -36,7 +37,7 @@ MINIMUM_PER_CLASS = 10
 _SMALLEST_SLOPE = 0.01  # a teacher at chance keeps its ranking and says that it is unsure
 
 Rows = Sequence[dict[str, str]]
-Features = np.ndarray | sparse.csr_matrix
+Features: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def teach(
 
 
 def _train(
-    classifier, kind: str, features: Features, labels: np.ndarray, rng: np.random.Generator
+    classifier: BaseEstimator, kind: str, features: Features, labels: np.ndarray, rng: np.random.Generator
 ) -> Callable[[Features], np.ndarray]:
     """One seed's teacher: P(class 1) of features."""
     own = np.sort(np.concatenate([_share(np.flatnonzero(labels == label), rng) for label in (0, 1)]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -54,17 +55,21 @@ class Frozen:
         return torch.bmm(gradient, self.weight.expand(len(gradient), -1, -1))
 
 
-def linear_layers(module: nn.Module) -> dict[str, nn.Module]:
+LinearLayer: TypeAlias = nn.Linear | Conv1D
+
+
+def linear_layers(module: nn.Module) -> dict[str, LinearLayer]:
     """The linear layers below a module by name; GPT-2's Conv1D is one, transposed."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
 
 
-def shape(layer: nn.Module) -> tuple[int, int]:
+def shape(layer: LinearLayer) -> tuple[int, int]:
     """(in, out) of a linear layer."""
-    return tuple(layer.weight.shape) if isinstance(layer, Conv1D) else tuple(layer.weight.shape[::-1])
+    rows, columns = layer.weight.shape
+    return (rows, columns) if isinstance(layer, Conv1D) else (columns, rows)
 
 
-def freeze(layer: nn.Module, dtype: torch.dtype) -> Frozen:
+def freeze(layer: LinearLayer, dtype: torch.dtype) -> Frozen:
     weight = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
     return Frozen(weight.detach().to(dtype), None if layer.bias is None else layer.bias.detach().to(dtype))
 
@@ -73,7 +78,9 @@ class _Adapted(torch.autograd.Function):
     """W x + scale * B A x with the four products of its backward; the frozen weight gets no gradient."""
 
     @staticmethod
-    def forward(ctx, inputs, down, up, frozen: Frozen, scale: float):
+    def forward(
+        ctx: Any, inputs: torch.Tensor, down: torch.Tensor, up: torch.Tensor, frozen: Frozen, scale: float
+    ) -> torch.Tensor:
         dtype = frozen.weight.dtype
         inputs_, down_, up_ = inputs.to(dtype), down.to(dtype), up.to(dtype)
         low = torch.bmm(inputs_, down_.mT).mul_(scale)
@@ -82,7 +89,7 @@ class _Adapted(torch.autograd.Function):
         return frozen(inputs_).baddbmm_(low, up_.mT)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, down, up, low = ctx.saved_tensors
         d_low = torch.bmm(gradient, up).mul_(ctx.scale)
         d_inputs = None
@@ -118,21 +125,21 @@ def replaced(forwards: Mapping[nn.Module, Callable]) -> Iterator[None]:
 
     Not for several threads at once.
     """
-    own = {module: module.__dict__.get("forward") for module in forwards}
+    own = {module: vars(module).get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
-            module.forward = forward
+            vars(module)["forward"] = forward
         yield
     finally:
-        for module, forward in own.items():
-            if forward is None:
-                module.__dict__.pop("forward", None)
+        for module, former in own.items():
+            if former is None:
+                vars(module).pop("forward", None)
             else:
-                module.forward = forward
+                vars(module)["forward"] = former
 
 
 def adapted_forwards(
-    layers: Mapping[str, tuple[nn.Module, Frozen]],
+    layers: Mapping[str, tuple[LinearLayer, Frozen]],
     factors: Mapping[str, Factors],
     slots: int,
     scale: float,

@@ -10,22 +10,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from evaluator.trainer.losses import NamedLosses
+from evaluator.trainer.losses import FusedLosses
 from evaluator.trainer.optimisers import UPDATES
 from evaluator.trainer.slot import Slot, Step
 
 WINDOW = 64  # steps
 
 
-class FusedBatch:
-    """Resident slots; `len` of them. Raises what `StudentModel.gradients` raises, and then has not moved."""
+@dataclass
+class _Window:
+    """What every slot reads at its next steps, up to `WINDOW` of them.
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        slots = list(slots)
-        self._take(slots, torch.stack([slot.state for slot in slots], 1))
+    `rows` [K * length, B], `examples` [K * length, 2, B], slot by slot; `begins`: where a slot's step 0 would
+    lie in them; `ends`: the step from which on a slot needs another window. `index`: where all slots' next
+    steps lie, while they go in step.
+    """
+
+    rows: torch.Tensor
+    examples: torch.Tensor
+    begins: list[int]
+    ends: list[int]
+    index: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot]) -> _Window:
+        length = max(min(WINDOW, slot.training.steps - slot.step) for slot in slots)
+        first = slots[0]
+        rows = first.rows.new_zeros(len(slots), length, *first.rows.shape[1:])
+        examples = first.examples.new_zeros(len(slots), length, *first.examples.shape[1:])
+        for index, slot in enumerate(slots):
+            some = slot.rows[slot.step : slot.step + length]
+            rows[index, : len(some)] = some
+            examples[index, : len(some)] = slot.examples[slot.step : slot.step + length]
+        return cls(
+            rows.flatten(0, 1),
+            examples.flatten(0, 1),
+            [index * length - slot.step for index, slot in enumerate(slots)],
+            [slot.step + length for slot in slots],
+        )
+
+
+class FusedBatch:
+    """Resident slots; `len` of them. Raises what `StudentModel.gradients` raises, and then has not moved.
+
+    `state` [3, K, width]: the slots' own, stacked, where somebody has that already.
+    """
+
+    def __init__(self, slots: Sequence[Slot], state: torch.Tensor | None = None) -> None:
+        self._take(list(slots), torch.stack([slot.state for slot in slots], 1) if state is None else state)
 
     def _take(self, slots: list[Slot], state: torch.Tensor) -> None:
         """Own these slots, whose stacked state is [3, K, width]."""
@@ -35,7 +71,7 @@ class FusedBatch:
         self._device = state.device
         self._model = slots[0].training.model
         self._views = self._layout.views(state[0])
-        self._rows = [list(part.unbind(0)) for part in state]
+        self._parameters, self._first, self._second = (list(part.unbind(0)) for part in state)
         self._gradients = torch.zeros_like(state[0])
         self._gradient_rows = list(self._gradients.unbind(0))
         self._gradient_views = list(self._layout.views(self._gradients).values())
@@ -47,14 +83,10 @@ class FusedBatch:
         self._clips = any(slot.training.clip_norm < math.inf for slot in slots)
         self._alike = len({(slot.training.optimiser, slot.training.weight_decay) for slot in slots}) == 1
         self._all = list(range(len(slots)))
-        self._begins: list[int] = []
-        self._ends = [0] * len(slots)
-        self._index: torch.Tensor | None = (
-            None  # where all slots' next steps lie in the window, while they go in step
-        )
+        self._window: _Window | None = None
 
-    def _losses_of(self, slots: Sequence[Slot]) -> NamedLosses:
-        return NamedLosses(
+    def _losses_of(self, slots: Sequence[Slot]) -> FusedLosses:
+        return FusedLosses(
             [slot.training.loss for slot in slots],
             [slot.training.loss_options for slot in slots],
             self._device,
@@ -86,27 +118,10 @@ class FusedBatch:
 
         This one is no more to be used.
         """
-        parts = []
-        for start in range(0, len(self.slots), size):
-            part = object.__new__(FusedBatch)
-            part._take(self.slots[start : start + size], self._state[:, start : start + size])
-            parts.append(part)
-        return parts
-
-    def _fill_window(self) -> None:
-        length = max(min(WINDOW, slot.training.steps - slot.step) for slot in self.slots)
-        first = self.slots[0]
-        self._window_rows = first.rows.new_zeros(len(self.slots), length, *first.rows.shape[1:])
-        self._window_examples = first.examples.new_zeros(len(self.slots), length, *first.examples.shape[1:])
-        self._begins = [index * length - slot.step for index, slot in enumerate(self.slots)]
-        self._ends = [slot.step + length for slot in self.slots]
-        for index, slot in enumerate(self.slots):
-            some = slot.rows[slot.step : slot.step + length]
-            self._window_rows[index, : len(some)] = some
-            self._window_examples[index, : len(some)] = slot.examples[slot.step : slot.step + length]
-        self._window_rows = self._window_rows.flatten(0, 1)
-        self._window_examples = self._window_examples.flatten(0, 1)
-        self._index = None
+        return [
+            FusedBatch(self.slots[start : start + size], self._state[:, start : start + size])
+            for start in range(0, len(self.slots), size)
+        ]
 
     # ---- steps
 
@@ -129,9 +144,8 @@ class FusedBatch:
             logits: torch.Tensor, hidden: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor | None]:
             seen["margin"] = logits[..., 1] - logits[..., 0]
-            slope = (
-                self._losses_for(active).slopes(seen["margin"], targets, self._progress(active)).mul_(shares)
-            )
+            losses = self._losses_for(active)
+            slope = losses.slopes(seen["margin"], targets, lambda: self._progress(active)).mul_(shares)
             return self._with_given(slots, torch.stack([-slope, slope], -1), hidden)
 
         found = self._model.gradients(self._stacked(active), rows, logit_gradient)
@@ -144,10 +158,9 @@ class FusedBatch:
             self._clip(slots)
         self._update(active, slots)
         for slot in slots:
-            slot.step += 1
-            slot.gradient, slot.asked = None, False
-        if self._index is not None:
-            self._index.add_(1)
+            slot.advanced()
+        if self._window is not None and self._window.index is not None:
+            self._window.index.add_(1)
 
     def ask(self) -> None:
         """Forward of the slots whose recipe has yet to be asked for its gradient, as one batch; then ask.
@@ -162,31 +175,29 @@ class FusedBatch:
         rows, _ = self._next(unasked)
         logits, hidden = self._model.forward(self._stacked(unasked), rows)
         for place, index in enumerate(unasked):
-            slot = self.slots[index]
-            slot.asked = True
-            slot.ask_gradient(slot, {"logits": logits[place], "hidden": hidden[place]})
+            self.slots[index].ask({"logits": logits[place], "hidden": hidden[place]})
 
     def _next(self, some: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """What these slots read at their next step: rows [k, B], examples [k, 2, B]."""
-        if any(self.slots[index].step >= self._ends[index] for index in some):
-            self._fill_window()
-        index = self._index if some is self._all else None
+        window = self._window
+        if window is None or any(self.slots[index].step >= window.ends[index] for index in some):
+            window = self._window = _Window.of(self.slots)
+        index = window.index if some is self._all else None
         if index is None:
             index = torch.tensor(
-                [self._begins[index] + self.slots[index].step for index in some], device=self._device
+                [window.begins[index] + self.slots[index].step for index in some], device=self._device
             )
-        self._index = index if some is self._all else None
-        return self._window_rows.index_select(0, index), self._window_examples.index_select(0, index)
+        window.index = index if some is self._all else None
+        return window.rows.index_select(0, index), window.examples.index_select(0, index)
 
     def _stacked(self, some: list[int]) -> dict[str, torch.Tensor]:
         return self._views if some is self._all else self._layout.views(self._state[0, some])
 
-    def _losses_for(self, some: list[int]) -> NamedLosses:
+    def _losses_for(self, some: list[int]) -> FusedLosses:
         return self._losses if some is self._all else self._losses_of([self.slots[index] for index in some])
 
-    def _progress(self, some: list[int]) -> torch.Tensor | None:
-        if not self._losses.need_progress:
-            return None
+    def _progress(self, some: list[int]) -> torch.Tensor:
+        """[k, 1], from 0 at a slot's first step towards 1."""
         steps = torch.tensor([[float(self.slots[index].step)] for index in some], device=self._device)
         return steps.div_(self._totals if some is self._all else self._totals[some])
 
@@ -220,28 +231,32 @@ class FusedBatch:
         if active is self._all:
             self._steps.add_(1.0)
             if self._alike and rates.count(rates[0]) == len(rates):
-                first = slots[0].training
-                update = UPDATES[first.optimiser]
-                update(
-                    self._rows[0],
+                training = slots[0].training
+                UPDATES[training.optimiser](
+                    self._parameters,
                     self._gradient_rows,
-                    *self._rows[1:],
+                    self._first,
+                    self._second,
                     self._step_rows,
                     rates[0],
-                    first.weight_decay,
+                    training.weight_decay,
                 )
                 return
         else:
             torch._foreach_add_([self._step_rows[index] for index in active], 1.0)
         together: dict[tuple[str, float, float], list[tuple[int, int]]] = {}
         for place, (index, slot) in enumerate(zip(active, slots, strict=True)):
-            together.setdefault(
-                (slot.training.optimiser, rates[place], slot.training.weight_decay), []
-            ).append((place, index))
-        for (optimiser, *rate), pairs in together.items():
-            state = [[part[index] for _, index in pairs] for part in (*self._rows, self._step_rows)]
+            alike = (slot.training.optimiser, rates[place], slot.training.weight_decay)
+            together.setdefault(alike, []).append((place, index))
+        for (optimiser, rate, weight_decay), pairs in together.items():
             UPDATES[optimiser](
-                state[0], [self._gradient_rows[place] for place, _ in pairs], *state[1:], *rate
+                [self._parameters[index] for _, index in pairs],
+                [self._gradient_rows[place] for place, _ in pairs],
+                [self._first[index] for _, index in pairs],
+                [self._second[index] for _, index in pairs],
+                [self._step_rows[index] for _, index in pairs],
+                rate,
+                weight_decay,
             )
 
     def _log(
@@ -255,7 +270,8 @@ class FusedBatch:
         logged = [place for place, slot in enumerate(slots) if slot.step in slot.logged_steps]
         if not logged:
             return
-        losses = self._losses_for(active).values(margin, targets, self._progress(active)).mul_(shares)
+        values = self._losses_for(active).values(margin, targets, lambda: self._progress(active))
+        losses = values.mul_(shares)
         for place in logged:
             slot = slots[place]
             agreement = ((margin[place] > 0) == (targets[place] > 0.5)).float().mean().item()

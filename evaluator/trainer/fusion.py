@@ -130,9 +130,7 @@ def _sample(training: Training, seed: int) -> Slot:
         seed=seed,
         start=None,
     )
-    slot = Slot(sample, lambda slot: None)
-    slot.begin()
-    return slot
+    return Slot(sample)
 
 
 def _step_seconds(batch: FusedBatch, device: torch.device) -> float:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from evaluator.trainer import memory
 from evaluator.trainer.fused import FusedBatch
 from evaluator.trainer.slot import Slot
+from evaluator.trainer.submission import Submission
 
 TURN = 16  # steps: a batch that comes back finds its state gone from the processor's caches
 
@@ -131,8 +133,8 @@ class Group:
         return most if self._ceiling is None else min(most, self._ceiling)
 
 
-def history(slot: Slot) -> list[dict]:
-    """The slot's logged steps as plain dicts; a loss that the recipe computed itself is unknown here, and
-    None.
-    """
-    return [{**asdict(step), "loss": step.loss if step.loss == step.loss else None} for step in slot.history]
+def history(training: Submission | Slot) -> list[dict[str, Any]]:
+    """Its logged steps as plain dicts; a loss that the recipe computed itself is unknown here, and None."""
+    return [
+        {**asdict(step), "loss": step.loss if step.loss == step.loss else None} for step in training.history
+    ]

@@ -8,9 +8,13 @@ A head costs a few matrix products a step, so what there is to gain is overhead:
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from evaluator.hidden_states import HiddenStates
 from evaluator.trainer.model import LogitGradient, Parameters
@@ -65,7 +69,7 @@ class HeadModel:
     kind = "head"
 
     def __init__(self, features: Features, hidden_size: int, key: tuple) -> None:
-        self.key = ("head", *key, hidden_size)
+        self.key: Hashable = ("head", *key, hidden_size)
         self.features = features
         self._hidden_size = hidden_size
 
@@ -127,3 +131,14 @@ class HeadModel:
             gradients["weight_1"] = torch.bmm(inputs.mT, back)
             gradients["bias_1"] = back.sum(1)
         return gradients
+
+    def save(self, parameters: Parameters, folder: Path, number: int) -> dict[str, Any]:
+        """head-NUMBER.safetensors: `mean`, `scale` [d] of what is read, and the parameters."""
+        name = f"head-{number}.safetensors"
+        features = self.features
+        tensors = {key: value.detach().cpu().contiguous() for key, value in parameters.items()}
+        for key, statistic in (("mean", features.mean), ("scale", features.scale)):
+            values = np.broadcast_to(statistic, (features.width,))
+            tensors[key] = torch.from_numpy(np.array(values, np.float32))
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        return {"file": name, "layers": list(features.layers)}

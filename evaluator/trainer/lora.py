@@ -13,9 +13,10 @@ is padded to its own longest row's bucket, slots of other lengths run apart, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class LoraModel:
                 f"{name} has {trunk.depth} blocks: trainable_layers is 1 to {trunk.depth}, or None for all,"
                 f" not {layers}."
             )
-        self.key = ("lora", rank, layers)
+        self.key: Hashable = ("lora", rank, layers)
         self.trunk, self.rank = trunk, rank
         self.scale = float(ALPHA_PER_RANK)
         self._first_block = trunk.depth - layers
@@ -181,6 +182,12 @@ class LoraModel:
                 tokenised, some, length, self._factors(stacked), self.scale, layer
             )[0].float()
         return states.cpu()
+
+    def save(self, parameters: Parameters, folder: Path, number: int) -> dict[str, Any]:
+        """adapter-NUMBER/, as `save_peft` writes it."""
+        name = f"adapter-{number}"
+        self.save_peft(parameters, folder / name)
+        return {"folder": name}
 
     def save_peft(self, parameters: Parameters, folder: Path | str) -> None:
         """Write one slot's parameters as a PEFT adapter of the strong model, the head beside it: see

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -23,19 +24,23 @@ class StudentModel(Protocol):
     float32 on a CPU with one thread they are bit-identical to those of the slot alone.
     """
 
-    kind: str
-    """"head" or "lora"."""
+    @property
+    def kind(self) -> str:
+        """The name of its kind, as `evaluator.kinds` has it."""
 
-    key: Hashable
-    """Slots whose models have equal keys run fused."""
+    @property
+    def key(self) -> Hashable:
+        """Slots whose models have equal keys run fused."""
 
-    tokens_per_row: int
-    """What a row of a batch counts as in the budget of a fused step; 1 for a head, whose rows are one state
-    each.
-    """
+    @property
+    def tokens_per_row(self) -> int:
+        """What a row of a batch counts as in the budget of a fused step; 1 for a head, whose rows are one
+        state each.
+        """
 
-    bytes_per_row: int
-    """Memory that a step takes for a row of its batch, about, besides the parameters'."""
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory that a step takes for a row of its batch, about, besides the parameters'."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """One slot's parameters' shapes by name."""
@@ -56,4 +61,22 @@ class StudentModel(Protocol):
     ) -> Parameters:
         """Forward on `rows` [K, B] of the training pool, ask `logit_gradient` once, backward: stacked
         gradients by name.
+        """
+
+    def save(self, parameters: Parameters, folder: Path, number: int) -> dict[str, Any]:
+        """Write one slot's parameters to files of `folder`, and say in JSON what its kind needs to read them
+        back (`evaluator.kinds.StudentKind.saved_logits`). `number`: no other student of this kind in the
+        folder has it.
+        """
+
+
+@runtime_checkable
+class StatefulModel(Protocol):
+    """A model whose training changes the strong model's states, so that a student has hidden states of its
+    own.
+    """
+
+    def hidden(self, parameters: Parameters, split: str, rows: torch.Tensor, layer: int) -> torch.Tensor:
+        """[n, d] float32, on the host: pooled states of a layer (numbered as in `StrongModel`) for one slot's
+        parameters and `rows` [n] of a split under template 0; a pair's are a difference.
         """

@@ -7,11 +7,11 @@ from another's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-Tensors = Sequence[torch.Tensor]
+Tensors = list[torch.Tensor]
 Update = Callable[[Tensors, Tensors, Tensors, Tensors, Tensors, float, float], None]
 
 BETAS = (0.9, 0.999)
@@ -20,7 +20,15 @@ EPSILON = {"adam": 1e-8, "adagrad": 1e-10}
 """As in torch.optim."""
 
 
-def _adamw(parameters, gradients, first, second, steps, learning_rate, weight_decay) -> None:
+def _adamw(
+    parameters: Tensors,
+    gradients: Tensors,
+    first: Tensors,
+    second: Tensors,
+    steps: Tensors,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
     """Loshchilov and Hutter 2019, algorithm 2: the decay is not part of the gradient."""
     torch._fused_adamw_(
         parameters, gradients, first, second, [], steps, lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1],
@@ -28,7 +36,15 @@ def _adamw(parameters, gradients, first, second, steps, learning_rate, weight_de
     )  # fmt: skip
 
 
-def _adam(parameters, gradients, first, second, steps, learning_rate, weight_decay) -> None:
+def _adam(
+    parameters: Tensors,
+    gradients: Tensors,
+    first: Tensors,
+    second: Tensors,
+    steps: Tensors,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
     """Kingma and Ba 2015, algorithm 1; the decay is added to the gradient."""
     torch._fused_adam_(
         parameters, gradients, first, second, [], steps, lr=learning_rate, beta1=BETAS[0], beta2=BETAS[1],
@@ -36,7 +52,15 @@ def _adam(parameters, gradients, first, second, steps, learning_rate, weight_dec
     )  # fmt: skip
 
 
-def _sgd(parameters, gradients, first, _, __, learning_rate, weight_decay) -> None:
+def _sgd(
+    parameters: Tensors,
+    gradients: Tensors,
+    first: Tensors,
+    _: Tensors,
+    __: Tensors,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
     """Stochastic gradient descent with momentum.
 
     Sutskever et al. 2013, equations 1 and 2, with the learning rate outside the buffer.
@@ -47,7 +71,15 @@ def _sgd(parameters, gradients, first, _, __, learning_rate, weight_decay) -> No
     )  # fmt: skip
 
 
-def _adagrad(parameters, gradients, first, _, steps, learning_rate, weight_decay) -> None:
+def _adagrad(
+    parameters: Tensors,
+    gradients: Tensors,
+    first: Tensors,
+    _: Tensors,
+    steps: Tensors,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
     """Duchi et al. 2011, figure 1, with the diagonal of G."""
     torch._fused_adagrad_(
         parameters,

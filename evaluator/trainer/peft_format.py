@@ -11,11 +11,15 @@ state; a pair's is the first text's minus the second's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
+
+from evaluator.tensor_files import read_tensors
 
 
 def save(
@@ -53,3 +57,26 @@ def save(
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     weight, bias = (tensor.detach().cpu().contiguous() for tensor in head)
     save_file({"weight": weight, "bias": bias}, folder / "head.safetensors", metadata={"format": "pt"})
+
+
+@contextmanager
+def merged(model: nn.Module, folder: Path) -> Iterator[None]:
+    """The model with an adapter's factors added to its weights, for the length of the block.
+
+    Raises EvaluatorError where the adapter can't be read.
+    """
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    factors = read_tensors(folder / "adapter_model.safetensors")
+    scale = config["lora_alpha"] / config["r"]
+    kept: list[tuple[nn.Parameter, torch.Tensor]] = []
+    try:
+        for name in config["target_modules"]:
+            up, down = (factors[f"base_model.model.{name}.lora_{factor}.weight"] for factor in "BA")
+            weight = model.get_parameter(f"{name}.weight")
+            kept.append((weight, weight.data))
+            delta = torch.from_numpy((up @ down).T if config["fan_in_fan_out"] else up @ down)
+            weight.data = weight.data + scale * delta.to(weight.device)
+        yield
+    finally:
+        for weight, data in kept:
+            weight.data = data

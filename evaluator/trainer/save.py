@@ -6,7 +6,7 @@ package to be understood.
                                layer; weight_2, bias_2 [2]
     adapter-K/                 a LoRA student, as `peft` and `peft_format` have it
 
-The nodes of the tree, by "kind":
+The nodes of the tree, by "kind", a registered kind of student (`evaluator.kinds`) or one of the last three:
 
     head       "file", "layers": logits = relu(((x - mean) / scale) @ weight_1 + bias_1) @ weight_2 +
                bias_2, without the hidden layer where there is none; x: the concatenated hidden
@@ -22,14 +22,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
-
-import numpy as np
-import torch
-from safetensors.torch import save_file
+from typing import Any
 
 from evaluator.hidden_states import HiddenStates
-from evaluator.trainer.head import HeadModel
 from evaluator.trainer.students import Ensemble, Shifted, Student, Trained, Untrained
 
 FORMAT = 1
@@ -50,13 +47,13 @@ def save(student: Student, folder: Path, states: HiddenStates) -> None:
 
 
 class _Writer:
-    """Numbers the files as it walks the tree."""
+    """Numbers the files of each kind as it walks the tree."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._heads = self._adapters = 0
+        self._written: Counter[str] = Counter()
 
-    def write(self, student: Student) -> dict:
+    def write(self, student: Student) -> dict[str, Any]:
         if isinstance(student, Untrained):
             return {"kind": "untrained", "template": student.template, "swap": student.swap}
         if isinstance(student, Shifted):
@@ -67,21 +64,8 @@ class _Writer:
                 "weights": list(student.weights),
                 "members": [self.write(one) for one in student.members],
             }
-        return self._head(student) if isinstance(student.model, HeadModel) else self._lora(student)
-
-    def _head(self, student: Trained) -> dict:
-        name = f"head-{self._heads}.safetensors"
-        self._heads += 1
-        features = student.model.features
-        tensors = {name: value.detach().cpu().contiguous() for name, value in student.parameters.items()}
-        for statistic in ("mean", "scale"):
-            values = np.broadcast_to(getattr(features, statistic), (features.width,))
-            tensors[statistic] = torch.from_numpy(np.array(values, np.float32))
-        save_file(tensors, self._folder / name, metadata={"format": "pt"})
-        return {"kind": "head", "file": name, "layers": list(features.layers)}
-
-    def _lora(self, student: Trained) -> dict:
-        name = f"adapter-{self._adapters}"
-        self._adapters += 1
-        student.model.save_peft(student.parameters, self._folder / name)
-        return {"kind": "lora", "folder": name}
+        if not isinstance(student, Trained):
+            raise TypeError(f"a {type(student).__name__} can't be saved: it is no student of the trainer's")
+        kind = student.model.kind
+        number, self._written[kind] = self._written[kind], self._written[kind] + 1
+        return {"kind": kind} | student.model.save(student.parameters, self._folder, number)

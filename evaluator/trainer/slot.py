@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -87,33 +87,36 @@ class Step:
     agreement: float
 
 
-@dataclass(eq=False)
-class Slot:
-    """A training's state: parameters, the optimiser's two numbers a parameter, step counter, data order,
-    history.
+AskGradient = Callable[["Slot", dict[str, torch.Tensor]], None]
+"""Asks a recipe for the gradient of its own loss at a slot's next step, given "logits" [B, 2] and "hidden"
+[B, d].
+"""
 
-    `owner` is whom it trains for: the recipe. `ask_gradient(slot, batch)` is called where the recipe's own
-    loss is needed; the slot's next step waits in `gradient` until the answer is there. `state` [3, width] is
-    parameters and those numbers, from `begin` on; a fused batch keeps it while the slot is part of one.
-    `error` says why it can't be trained: not even its own step has room in memory.
+
+class Slot:
+    """A training that is resident: parameters, the optimiser's two numbers a parameter, step counter, data
+    order, history.
+
+    Making one takes the memory that it needs, and raises what torch raises where there is none.
+
+    `owner` is whom it trains for: the recipe. `ask_gradient` is called where the recipe's own loss is needed;
+    the slot's next step waits until the answer is given. `state` [3, width] is parameters and those numbers;
+    a fused batch keeps it while the slot is part of one. `error` says why it can't be trained: not even its
+    own step has room in memory.
     """
 
-    training: Training
-    on_done: Callable[[Slot], None]
-    ask_gradient: Callable[[Slot, dict], None] | None = None
-    owner: Hashable = None
-    layout: ParameterLayout | None = None
-    state: torch.Tensor | None = None
-    step: int = 0
-    gradient: tuple[torch.Tensor, torch.Tensor | None] | None = None
-    asked: bool = False
-    cancelled: bool = False
-    error: str | None = None
-    history: list[Step] = field(default_factory=list)
-
-    def begin(self) -> None:
-        """Take the memory that a resident slot needs: until then it is a request that waits."""
-        training = self.training
+    def __init__(
+        self, training: Training, ask_gradient: AskGradient | None = None, owner: Hashable = None
+    ) -> None:
+        self.training = training
+        self.ask_gradient = ask_gradient
+        self.owner = owner
+        self.step = 0
+        self.gradient: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.asked = False
+        self.cancelled = False
+        self.error: str | None = None
+        self.history: list[Step] = []
         fresh = (
             training.start if training.start is not None else training.model.initial_parameters(training.seed)
         )
@@ -139,10 +142,12 @@ class Slot:
 
     @property
     def parameters(self) -> Parameters:
+        """By name, views of `state`."""
         return self.layout.views(self.state[0])
 
     @property
     def progress(self) -> float:
+        """From 0 at the first step towards 1."""
         return self.step / self.training.steps
 
     @property
@@ -158,3 +163,22 @@ class Slot:
     def unasked(self) -> bool:
         """Whether the recipe has yet to be asked for the next step's gradient."""
         return self.ask_gradient is not None and self.gradient is None and not self.asked
+
+    def ask(self, seen: dict[str, torch.Tensor]) -> None:
+        """Ask the recipe for the next step's gradient."""
+        if self.ask_gradient is not None:
+            self.asked = True
+            self.ask_gradient(self, seen)
+
+    def give(self, logits: np.ndarray, hidden: np.ndarray | None) -> None:
+        """The recipe's answer: the gradient by the logits [B, 2] and by the hidden states [B, d], float32."""
+        device = self.state.device
+        self.gradient = (
+            torch.from_numpy(logits).to(device),
+            None if hidden is None else torch.from_numpy(hidden).to(device),
+        )
+
+    def advanced(self) -> None:
+        """Count a step that was taken."""
+        self.step += 1
+        self.gradient, self.asked = None, False

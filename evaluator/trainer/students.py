@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +13,16 @@ import torch
 from evaluator.trainer.model import Parameters, StudentModel
 
 PREDICTION_BATCH = 4096
+
+Prior = Callable[[str, int, bool], np.ndarray]
+"""Zero-shot probabilities [n, 2] of a split, by template and swap."""
+
+
+class Student(Protocol):
+    """Whatever answers for the rows of a split."""
+
+    def probabilities(self, split: str, size: int, prior: Prior) -> np.ndarray:
+        """[size, 2] float32: P(class 0), P(class 1) of each row."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +76,4 @@ class Ensemble:
             weight * member.probabilities(split, size, prior).astype(np.float64)
             for weight, member in zip(self.weights, self.members, strict=True)
         ]
-        return (sum(mixed) / sum(self.weights)).astype(np.float32)
-
-
-Student = Trained | Untrained | Shifted | Ensemble
-Prior = Callable[[str, int, bool], np.ndarray]
-"""Zero-shot probabilities [n, 2] of a split, by template and swap."""
+        return (reduce(np.add, mixed) / sum(self.weights)).astype(np.float32)

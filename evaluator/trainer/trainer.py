@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from evaluator import kinds
 from evaluator.hidden_states import HiddenStates
 from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer import memory
@@ -16,9 +18,18 @@ from evaluator.trainer.fusion import Fusion
 from evaluator.trainer.group import Group
 from evaluator.trainer.head import Features, HeadModel
 from evaluator.trainer.model import StudentModel
-from evaluator.trainer.slot import Slot, Training
+from evaluator.trainer.slot import AskGradient, Slot, Training
 from evaluator.trainer.students import Student
+from evaluator.trainer.submission import Submission
 from evaluator.work import Work
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """Whose slot it is, and what it takes in memory."""
+
+    submission: Submission
+    bytes: int
 
 
 class Trainer:
@@ -46,13 +57,14 @@ class Trainer:
         self.device = torch.device(device)
         self.states = HiddenStates(testbed, cache, device)
         self._features: dict[tuple, Features] = {}
-        self._models: dict[Hashable, StudentModel] = {}
+        self._heads: dict[tuple, HeadModel] = {}
+        self._defaults: dict[str, StudentModel] = {}
         self._groups: dict[tuple, Group] = {}
         self._fusion = Fusion(cache, self.device, tokens_per_step)
         self._memory_bytes = memory_bytes
-        self._waiting: deque[Slot] = deque()
-        self._resident: dict[Slot, int] = {}
-        self._refused: list[Slot] = []
+        self._waiting: deque[Submission] = deque()
+        self._resident: dict[Slot, _Resident] = {}
+        self._refused: list[Submission] = []
         self.work = Work()
 
     @property
@@ -60,86 +72,84 @@ class Trainer:
         """The layers whose hidden states are on offer, by their number in the strong model, deepest last."""
         return self.states.layers
 
-    def head(self, layers: tuple[int, ...], hidden_size: int, standardise: bool) -> StudentModel:
+    def head(self, layers: tuple[int, ...], hidden_size: int, standardise: bool) -> HeadModel:
         """The head model on these layers (numbers as in `layers`)."""
         key = (layers, standardise)
         if key not in self._features:
             self._features[key] = Features(self.states, layers, standardise, self.device)
-        if (*key, hidden_size) not in self._models:
-            self._models[(*key, hidden_size)] = HeadModel(self._features[key], hidden_size, key)
-        return self._models[(*key, hidden_size)]
+        whole = (*key, hidden_size)
+        if whole not in self._heads:
+            self._heads[whole] = HeadModel(self._features[key], hidden_size, key)
+        return self._heads[whole]
 
     def default(self, kind: str) -> StudentModel:
-        """The testbed profile's student of this kind."""
-        profile = self.testbed.profile
-        if kind == "head":
-            return self.head(
-                tuple(self.states.resolve(layer) for layer in profile.head_layers), profile.hidden_size, True
-            )
-        if "lora" not in self._models:
-            from evaluator.trainer.lora import LoraModel
-            from evaluator.trainer.trunk import Trunk
-
-            self._models["lora"] = LoraModel(
-                Trunk(self.states.strong, self.testbed), profile.rank, profile.trainable_layers
-            )
-        return self._models["lora"]
+        """The testbed profile's student of this kind. Raises EvaluatorError where there is no such kind."""
+        if kind not in self._defaults:
+            self._defaults[kind] = kinds.kind(kind).model(self)
+        return self._defaults[kind]
 
     def submit(
         self,
         training: Training,
-        on_done: Callable[[Slot], None],
-        ask_gradient: Callable[[Slot, dict], None] | None = None,
+        on_done: Callable[[Submission], None] = lambda submission: None,
+        ask_gradient: AskGradient | None = None,
         owner: Hashable = None,
-    ) -> Slot:
+    ) -> Submission:
         """Admit a training as soon as its slot has room.
 
         `on_done` is called from within `step` once it has ended, or has an `error`.
         """
-        slot = Slot(training, on_done, ask_gradient, owner)
-        self._waiting.append(slot)
+        submission = Submission(training, on_done, ask_gradient, owner)
+        self._waiting.append(submission)
         self._admit()
-        return slot
+        return submission
 
     @property
     def busy(self) -> bool:
+        """Whether `step` has anything to do before an answer from outside arrives."""
         return bool(self._refused) or any(group.busy for group in self._groups.values())
 
     def step(self) -> None:
         """One fused step of every group."""
         ended, self._refused = self._refused, []
+        slots = []
         for key, group in list(self._groups.items()):
-            ended += group.step()
+            slots += group.step()
             if not group.slots:
                 del self._groups[key]
-        for slot in ended:
-            self._resident.pop(slot, None)
+        for slot in slots:
+            resident = self._resident.pop(slot, None)
+            if resident is not None:
+                ended.append(resident.submission)
         if ended or self._waiting:
             self._admit()
-        for slot in ended:
-            slot.on_done(slot)
+        for submission in ended:
+            if not submission.cancelled:  # by the end of one of the same recipe's, a moment ago
+                submission.on_done(submission)
 
     def _admit(self) -> None:
         """Make those resident that have room, in the order of their arrival; one always has."""
         for slot in [slot for slot in self._resident if slot.cancelled]:
             del self._resident[slot]
         while self._waiting:
-            slot = self._waiting[0]
-            if not slot.cancelled:
+            submission = self._waiting[0]
+            if not submission.cancelled:
+                training = submission.training
                 if self._memory_bytes is None:
                     self._memory_bytes = int(memory.SHARE[self.device.type] * memory.free_bytes(self.device))
-                cost = memory.slot_bytes(slot.training) + memory.step_bytes(slot.training)
-                if self._resident and sum(self._resident.values()) + cost > self._memory_bytes:
+                cost = memory.slot_bytes(training) + memory.step_bytes(training)
+                taken = sum(resident.bytes for resident in self._resident.values())
+                if self._resident and taken + cost > self._memory_bytes:
                     return
                 try:
-                    slot.begin()
-                    self._resident[slot] = cost
-                    self._group(slot.training).add(slot)
+                    slot = submission.begin()
+                    self._resident[slot] = _Resident(submission, cost)
+                    self._group(training).add(slot)
                 except (RuntimeError, MemoryError) as error:
                     if not memory.is_exhausted(error):
                         raise
-                    slot.error = memory.too_large(slot.training)
-                    self._refused.append(slot)
+                    submission.refuse(memory.too_large(training))
+                    self._refused.append(submission)
             self._waiting.popleft()
 
     def _group(self, training: Training) -> Group:

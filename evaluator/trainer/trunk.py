@@ -5,6 +5,7 @@ states below the adapters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,8 +109,10 @@ class Trunk:
             scale = np.maximum(spread, 0.1 * np.sqrt(np.square(spread).mean()) + 1e-6)
             scale *= np.sqrt(len(scale)) / HEAD_NORM
             mean = states.mean(0, dtype=np.float64)
-            self._standardisation = tuple(
-                torch.from_numpy(a.astype(np.float32)).to(self.strong.device) for a in (mean, scale)
+            device = self.strong.device
+            self._standardisation = (
+                torch.from_numpy(mean.astype(np.float32)).to(device),
+                torch.from_numpy(scale.astype(np.float32)).to(device),
             )
         return self._standardisation
 
@@ -131,8 +134,8 @@ class Trunk:
         if below is not None:
             forwards |= self._skipping(first_block, below[padded.places])
         with adapters.replaced(forwards):
-            states = self._run(split.tokens[padded.places], padded.mask).last_hidden_state
-        return self._pool(states, padded.mask, rows.shape, split.texts_per_row)
+            last, _ = self._run(split.tokens[padded.places], padded.mask)
+        return self._pool(last, padded.mask, rows.shape, split.texts_per_row)
 
     def hidden(
         self,
@@ -142,29 +145,31 @@ class Trunk:
         factors: Mapping[str, Factors],
         scale: float,
         layer: int,
-    ):
+    ) -> torch.Tensor:
         """Pooled states [K, B, d] of a layer numbered as in `StrongModel`."""
         padded = split.padded(rows, length)
         with adapters.replaced(
             adapters.adapted_forwards(self._layers, factors, len(rows), scale, padded.mask)
         ):
-            states = self._run(
-                split.tokens[padded.places], padded.mask, output_hidden_states=True
-            ).hidden_states
+            _, states = self._run(split.tokens[padded.places], padded.mask, output_hidden_states=True)
         return self._pool(
             states[self.strong.description.layer(layer)], padded.mask, rows.shape, split.texts_per_row
         )
 
-    def _run(self, ids: torch.Tensor, mask: torch.Tensor, **options):
+    def _run(
+        self, ids: torch.Tensor, mask: torch.Tensor, **options: bool
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """The last state, and all layers' where `output_hidden_states` asks for them."""
         # Padded on the right, a decoder's tokens never see the padding: without a mask it takes its faster
         # causal path.
-        mask = None if self.strong.causal else mask.long()
+        attended = None if self.strong.causal else mask.long()
         if self.strong.causal:
             options["use_cache"] = False
         with torch.autocast(
             self.strong.device.type, torch.bfloat16, enabled=self.strong.precision == "bfloat16"
         ):
-            return self._base(input_ids=ids, attention_mask=mask, **options)
+            out = self._base(input_ids=ids, attention_mask=attended, **options)
+        return out.last_hidden_state, out.hidden_states or ()
 
     def _pool(
         self, states: torch.Tensor, mask: torch.Tensor, shape: torch.Size, texts_per_row: int
@@ -196,9 +201,10 @@ class Trunk:
         device = self.strong.device
         states = torch.zeros(split.total + 1, self.strong.hidden_size, device=device)
         block = self._blocks[first_block - 1]
-        own, seen = block.forward, {}
+        own: Callable = block.forward
+        seen: dict[str, Any] = {}
 
-        def forward(*args, **kwargs):
+        def forward(*args: Any, **kwargs: Any) -> Any:
             seen["out"] = own(*args, **kwargs)
             return seen["out"]
 
@@ -225,10 +231,10 @@ class Trunk:
         first = self._blocks[first_block]
         own = first.forward
 
-        def skip(hidden_states, *args, **kwargs):
+        def skip(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             return (hidden_states,) if self._blocks_return_tuples else hidden_states
 
-        def begin(hidden_states, *args, **kwargs):
+        def begin(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             return own(states, *args, **kwargs)
 
         return {**{block: skip for block in self._blocks[:first_block]}, first: begin}

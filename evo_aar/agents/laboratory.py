@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 
 from evaluator.evaluator import Evaluator
-from evaluator.trial import EXPLORE, SMOKE, Outcome, TrialRequest
+from evaluator.trial import EXPLORE, SMOKE, Look, TrialRequest
 from evo_aar.search.operator import OperatorContext
 from evo_aar.search.seeds import try_seed
 from evo_aar.search.trials import TRY_FIDELITY, Candidate, TrialRunner
@@ -37,11 +37,11 @@ class Laboratory:
         self._seed = try_seed(seed)
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def smoke(self, source: str, context: OperatorContext) -> Outcome:
+    def smoke(self, source: str, context: OperatorContext) -> Look:
         """A run on 32 rows with random labels: does it hold together? Nothing is graded."""
         return self._look(TrialRequest(source, self._seed, purpose=SMOKE), context)
 
-    def explore(self, code: str, context: OperatorContext) -> Outcome:
+    def explore(self, code: str, context: OperatorContext) -> Look:
         """A few lines of Python on the whole training pool, as the body of a recipe whose student nobody asks
         for.
         """
@@ -51,7 +51,7 @@ class Laboratory:
             context,
         )
 
-    def _look(self, request: TrialRequest, context: OperatorContext) -> Outcome:
+    def _look(self, request: TrialRequest, context: OperatorContext) -> Look:
         outcome = self._evaluator.run_ungraded(request)
         account = {"island": context.island, "generation": context.generation, "operator": request.purpose}
         self._store.ledger.add("compute_seconds", outcome.seconds, **account)

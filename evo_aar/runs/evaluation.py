@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from evaluator import kinds
 from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
@@ -50,8 +51,8 @@ class Setup:
 
         Raises `UsageError` or `EvaluatorError`. Its spool is temporary: every trial is run.
         """
-        if self.student not in (None, "head", "lora"):
-            raise UsageError(f"--student {self.student}: give head or lora.")
+        if self.student is not None and self.student not in kinds.names():
+            raise UsageError(f"--student {self.student}: give {' or '.join(kinds.names())}.")
         if self.cpu_seconds < 1:
             raise UsageError(f"--cpu-seconds {self.cpu_seconds}: give 1 or more.")
         with tables.progress(console) as bar:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from evaluator import kinds
 from evo_aar.errors import UsageError
 from evo_aar.search.allocation import ALLOCATIONS
 
@@ -84,8 +85,8 @@ class SearchSettings:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
         if self.audit_seeds == 1:
             raise UsageError("--audit-seeds 1: a standard error takes 2 or more; 0 turns audits off.")
-        if self.student not in (None, "head", "lora"):
-            raise UsageError(f"--student {self.student}: head or lora.")
+        if self.student is not None and self.student not in kinds.names():
+            raise UsageError(f"--student {self.student}: {' or '.join(kinds.names())}.")
         if self.operator not in OPERATORS:
             raise UsageError(f"--operator {self.operator}: {' or '.join(OPERATORS)}.")
         if self.allocation not in ALLOCATIONS:

@@ -164,8 +164,8 @@ def test_a_recipe_gets_a_student_with_predictions_for_pool_and_fitness(service):
             id="forges a student",
         ),
         pytest.param(
-            "async def recipe(task):\n    task._channel._connection._socket.sendall(b'x' * 100)\n    await"
-            " asyncio.Event().wait()\n",
+            "async def recipe(task):\n    task._line._channel._connection._socket.sendall(b'x' * 100)\n"
+            "    await asyncio.Event().wait()\n",
             "protocol",
             "not a frame",
             id="speaks another protocol",

@@ -41,7 +41,7 @@ def run(
     while waiting or trainer.busy:
         while waiting and waiting[0][0] <= step:
             _, index = waiting.pop(0)
-            slots[index] = trainer.submit(trainings[index], lambda slot: None, owner=index)
+            slots[index] = trainer.submit(trainings[index], owner=index)
         trainer.step()
         step += 1
     return [slots[index].parameters for index in range(len(trainings))]

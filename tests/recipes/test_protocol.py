@@ -4,6 +4,7 @@ else.
 
 import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from small_testbeds import small_testbed
 
 from evaluator import conversation as conversations
-from evaluator.conversation import VERBS, Conversation, ProtocolBreach
+from evaluator.conversation import VERBS, Conversation
 from evaluator.processes import Limits
+from evaluator.requests import ProtocolBreach
 from evaluator.sandbox.levels import Level
 from evaluator.service import Service
 from evaluator.testbeds.prepared import Testbed
@@ -26,7 +28,7 @@ NEIGHBOUR = (
     '"""A neighbour."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
     " epochs=0.2)\n"
 )
-RAW = '"""Sends bytes."""\nasync def recipe(task):\n    send = task._channel._connection._socket.sendall\n'
+RAW = '"""Sends bytes."""\nasync def recipe(task):\n    send = task._line._channel._connection._socket.sendall\n'
 FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -143,7 +145,7 @@ def test_a_header_that_comes_byte_by_byte_is_read_once(monkeypatch):
 # ---- floods
 
 
-def test_who_asks_without_reading_is_made_to_wait_then_ended(service, undisturbed):
+def test_who_asks_without_reading_is_made_to_wait_then_ended(service, undisturbed, monkeypatch):
     """Answers are some hundred times as long as the questions: they must not pile up in the trainer."""
     body = """
     from recipes.wire import Message, encode
@@ -151,17 +153,14 @@ def test_who_asks_without_reading_is_made_to_wait_then_ended(service, undisturbe
         send(encode(Message("hidden", number, {"layer": 4, "student": None, "template": 0, "swap": False, "x": "y" * 20000})))
 """  # noqa: E501
     seen = []
-    original = conversations.Conversation._on_hidden
+    hidden = VERBS["hidden"]
 
-    def counted(self, message):
-        seen.append(message.number)
-        return original(self, message)
+    def counted(conversation):
+        seen.append(conversation)
+        return hidden.handler(conversation)
 
-    conversations.Conversation._on_hidden = counted
-    try:
-        outcome = attacked(service, undisturbed, body)
-    finally:
-        conversations.Conversation._on_hidden = original
+    monkeypatch.setitem(VERBS, "hidden", replace(hidden, handler=counted))
+    outcome = attacked(service, undisturbed, body)
     assert outcome.reason == "protocol" and "no answer read" in outcome.message
     assert len(seen) < 2000, "answers piled up"
 

@@ -166,8 +166,9 @@ def test_the_check_runs_from_the_command_line():
 
 
 def test_the_reference_explains_every_loss_and_every_public_name_of_a_task():
-    assert set(reference.LOSS_NOTES) == set(contract.LOSSES)
     text = reference.reference()
+    for loss in contract.LOSSES:
+        assert f"| `{loss}` | " in text, loss
     task = contract.Task(
         None,
         dict.fromkeys(("size", "seed", "has_prior", "templates", "student", "budget"), 0)

@@ -63,10 +63,10 @@ def document(rng: random.Random, domain: str, laymen: float) -> Document:
     )
     if template.is_statement:
         says_true = rng.random() < 0.5
-        asserted = template.pattern.format(verdict=template.verdicts[says_true], **claim.fields)
+        asserted = template.pattern.format(verdict=template.label_words[says_true], **claim.fields)
         verdict = "agreed" if agrees == says_true else "disagreed"
     else:
-        asserted, verdict = template.pattern.format(**claim.fields), template.verdicts[agrees]
+        asserted, verdict = template.pattern.format(**claim.fields), template.label_words[agrees]
     given = asserted.rsplit(" ", 1)[0]
     return Document(given, f"{asserted} {verdict}{'.' if claim.right else f', it is {claim.answer}.'}")
 

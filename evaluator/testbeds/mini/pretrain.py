@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -78,7 +78,7 @@ def build_pool(tokenizer: PreTrainedTokenizerFast, read: list[Document]) -> Pool
 
 def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    settings: dict[str, Any] = dict(
         vocab_size=len(tokenizer),
         max_position_embeddings=64,
         tie_word_embeddings=True,
@@ -89,7 +89,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], seed:
         eos_token_id=tokenizer.eos_token_id,
         **shape,
     )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**settings))
 
 
 def optimisers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:

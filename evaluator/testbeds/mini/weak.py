@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from evaluator.testbeds.prepared import Template
 
@@ -25,7 +25,7 @@ TEACHERS = 16
 
 
 @functools.cache
-def _decoder() -> tuple[LlamaForCausalLM, object]:
+def _decoder() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     model = LlamaForCausalLM(LlamaConfig.from_json_file(WEIGHTS / "weak.json"))
     model.load_state_dict(
         load_file(WEIGHTS / "weak.safetensors"), strict=False

@@ -263,7 +263,7 @@ NETWORK = [
     Attack("a pair of sockets", "tell(attempt(lambda: len(socket.socketpair())))", without("2"), True),
     Attack(
         "a descriptor sent to the trainer",
-        "s = task._channel._connection._socket\ntell(attempt(socket.send_fds, s, [b''], [0]), attempt(s.sendmsg, [b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b'\\0' * 4)]))",
+        "s = task._line._channel._connection._socket\ntell(attempt(socket.send_fds, s, [b''], [0]), attempt(s.sendmsg, [b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b'\\0' * 4)]))",
         without("0 ", " 1"),
     ),
 ]

@@ -40,7 +40,7 @@ def guessed_by_chance(world, outcome) -> str | None:
 TRAIN = "return await task.finetune(task.weak_labels, epochs=0.5)"
 SEND = (
     "from recipes.wire import Message, encode\nsay = lambda *a:"
-    " task._channel._connection._socket.sendall(encode(Message(*a)))\n"
+    " task._line._channel._connection._socket.sendall(encode(Message(*a)))\n"
 )
 WALK = """
 seen, strings, todo = set(), [], [task]
@@ -68,7 +68,7 @@ SCORES = [
     Attack(
         "a score in its last word",
         SEND
-        + "s = await task.finetune(task.weak_labels, epochs=0.5)\nsay('done', 0, {'student': s._number, 'pgr': 9.0, 'accuracy': 1.0, 'fitness': [1.0], 'members': 0})\nawait asyncio.Event().wait()",
+        + "s = await task.finetune(task.weak_labels, epochs=0.5)\nsay('done', 0, {'student': s.number, 'pgr': 9.0, 'accuracy': 1.0, 'fitness': [1.0], 'members': 0})\nawait asyncio.Event().wait()",
         as_honest,
     ),
     Attack(
@@ -95,7 +95,7 @@ SCORES = [
     ),
     Attack(
         "another recipe's session",
-        "from recipes.contract import Session\nfound = []\nfor n in range(1, 100):\n    try:\n        await Session(task, n, 'head').parameters(); found.append(n)\n    except Exception: pass\ntell('found', found)",
+        "from recipes.contract import Session\nfound = []\nfor n in range(1, 100):\n    try:\n        await Session(task._line, n, 'head').parameters(); found.append(n)\n    except Exception: pass\ntell('found', found)",
         without("[1", "[2"),
     ),
     Attack(
@@ -106,18 +106,18 @@ SCORES = [
     ),
     Attack(
         "a pickle",
-        "import pickle\nclass P:\n    def __reduce__(self):\n        return (open, (F['outside'] + '/pickled', 'w'))\ntask._channel._connection._socket.sendall(pickle.dumps(P()))\nawait asyncio.Event().wait()",
+        "import pickle\nclass P:\n    def __reduce__(self):\n        return (open, (F['outside'] + '/pickled', 'w'))\ntask._line._channel._connection._socket.sendall(pickle.dumps(P()))\nawait asyncio.Event().wait()",
         every(no_score, ended("protocol"), lambda world, outcome: world.changes(), harmless),
     ),
     Attack(
         "the sealed split",
-        "try:\n    await task._ask('hidden', {'layer': 4, 'template': 0, 'swap': False, 'student': None, 'split': 'sealed'}, {})\nexcept Exception as e: tell(str(e))\ntell('size', task.size, (await task.hidden(-1)).shape[0])",
+        "try:\n    await task._line.ask('hidden', {'layer': 4, 'template': 0, 'swap': False, 'student': None, 'split': 'sealed'}, {})\nexcept Exception as e: tell(str(e))\ntell('size', task.size, (await task.hidden(-1)).shape[0])",
         every(kept, without("size 40", "40)")),
     ),
     Attack(
         "a patched NumPy",
         "np.asarray = np.array = np.mean = lambda *a, **k: 1 / 0\nnp.float32 = float\n"
-        + "say = task._channel._connection.send\nawait asyncio.sleep(0)\nraise RuntimeError('patched')",
+        + "say = task._line._channel._connection.send\nawait asyncio.sleep(0)\nraise RuntimeError('patched')",
         every(no_score, harmless),
     ),
     Attack(
@@ -140,7 +140,8 @@ SCORES = [
     ),
     Attack(
         "an exit hook that says it went well",
-        "import atexit\natexit.register(lambda: task._channel._connection._socket.sendall(b'x'))\n" + TRAIN,
+        "import atexit\natexit.register(lambda: task._line._channel._connection._socket.sendall(b'x'))\n"
+        + TRAIN,
         as_honest,
     ),
     Attack(

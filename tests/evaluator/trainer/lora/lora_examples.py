@@ -140,9 +140,7 @@ def slot_of(model, seed, rows, learning_rate, epochs=3.0, batch_size=7, optimise
         start=None,
         optimiser=optimiser,
     )
-    slot = Slot(training, lambda slot: None)
-    slot.begin()
-    return slot
+    return Slot(training)
 
 
 def train(*slots):
