@@ -4,7 +4,7 @@ verdicts on record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +54,12 @@ class Auditor:
         A recipe that fails on a seed of its own has none.
         """
         digest, testbed = candidate.source_hash, self._trials.testbed
+        mine = Candidate(candidate.source, digest, candidate.island, candidate.generation, OPERATOR)
+        # Asked for on record or not: what is asked for counts, and must not depend on what was there before.
+        self._trials.ensure([mine], sorted({*self._chosen_on, *self._seeds}))
         found = self._store.audits.of(digest, testbed)
         if found:
             return found
-        mine = Candidate(candidate.source, digest, candidate.island, candidate.generation, OPERATOR)
-        self._trials.ensure([mine], sorted({*self._chosen_on, *self._seeds}))
         verdicts = self._verdicts(mine)
         audits = [Audit(source_hash=digest, testbed=testbed, **vars(one)) for one in verdicts]
         with self._store.transaction():
@@ -191,12 +192,15 @@ def quarantine(store: Store, identity: str, generation: int, reason: str) -> Non
             store.generations.add_fate(fate)
 
 
-def quarantine_fates(store: Store, identity: str, generation: int, reason: str) -> list[Fate]:
+def quarantine_fates(
+    store: Store, identity: str, generation: int, reason: str, before: Iterable[Fate] = ()
+) -> list[Fate]:
     """The fates of an individual that is set apart and of its descendants; one flagged before keeps its first
-    flag.
+    flag. `before`: fates that are decided, and not on record yet.
     """
     everyone = {one.id: one for one in store.individuals.all()}
-    marked = {fate.individual for fate in store.generations.fates(kind="flagged")}
+    flagged = [*store.generations.fates(kind="flagged"), *(one for one in before if one.kind == "flagged")]
+    marked = {fate.individual for fate in flagged}
     heirs = [everyone[heir] for heir in descendants(everyone, identity) if heir not in marked]
     words = f"descends from {identity}, which was quarantined"
     return [
@@ -214,11 +218,12 @@ def descendants(everyone: dict, identity: str) -> list[str]:
     return sorted(found - {identity}, key=lambda heir: everyone[heir].rank)
 
 
-def quarantined(store: Store) -> dict[str, str]:
+def quarantined(store: Store, also: Iterable[Fate] = ()) -> dict[str, str]:
     """Who was quarantined, and why; also under the source hashes of their recipes, which no duplicate escapes
-    by its name.
+    by its name. `also`: fates that are decided, and not on record yet.
     """
     found = {}
-    for fate in store.generations.fates(kind="quarantined"):
+    decided = [one for one in also if one.kind == "quarantined"]
+    for fate in [*store.generations.fates(kind="quarantined"), *decided]:
         found[fate.individual] = found[store.individuals.get(fate.individual).source_hash] = fate.reason
     return found

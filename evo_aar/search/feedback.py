@@ -32,14 +32,16 @@ scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from evaluator.ladder import LEVEL, Ladder
+from evo_aar.search.phases import is_by
 from evo_aar.search.record import BirthRecord, GenerationRecord, Try
 from population.store import Store
+from population.tables.asked import TrialKey
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Feedback:
     def _after(self, generation: int) -> dict[int, _Ladders]:
         """The state after `generation`, in the order of places."""
         state = {island: ladders.copy() for island, ladders in self._generations[generation].items()}
+        asked = {key for key, phase in self._store.asked.all().items() if is_by(phase, generation)}
         for place in GenerationRecord.of(self._store.generations.get(generation)).state.empty:
             for one in place.tries:
                 self.ask(state[place.island], one)
@@ -118,16 +121,18 @@ class Feedback:
             ladders = state[individual.island]
             for one in BirthRecord.of(individual).state.tries or ():
                 self.ask(ladders, one)
-            self.ask(ladders, self._whole(individual.source_hash))
+            self._ask_whole(ladders, individual.source_hash, asked)
         for move in self._store.generations.migrations(generation):
-            self.ask(
-                state[move.target], self._whole(self._store.individuals.get(move.individual).source_hash)
-            )
+            source_hash = self._store.individuals.get(move.individual).source_hash
+            self._ask_whole(state[move.target], source_hash, asked)
         return state
 
-    def _whole(self, source_hash: str) -> Try:
-        """A recipe's trials of the search itself."""
-        return Try(source_hash, self.seeds, 1.0)
+    def _ask_whole(self, ladders: _Ladders, source_hash: str, asked: Container[TrialKey]) -> None:
+        """Put a recipe's trials of the search itself to the ladder, where the search had asked for them by
+        then.
+        """
+        if all(TrialKey(source_hash, self._testbed, seed, 1.0) in asked for seed in self.seeds):
+            self.ask(ladders, Try(source_hash, self.seeds, 1.0))
 
     def ask(self, ladders: _Ladders, tried: Try) -> Shown | None:
         """Put a recipe's trials to the ladder of their kind; the same trials again are no question, and get

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evo_aar.search.audits import Auditor, failures, quarantine, quarantined
+from evo_aar.search.audits import Auditor, failures, quarantine_fates, quarantined
+from evo_aar.search.phases import FINALS
 from evo_aar.search.seeds import final_seeds, fresh_seeds
 from evo_aar.search.selection import Contender, best, scheme_named
 from evo_aar.search.settings import SearchSettings
@@ -40,7 +41,8 @@ def run(store: Store, settings: SearchSettings, trials: TrialRunner, auditor: Au
     of seed and child.
 
     Who is to be crowned is audited first; one that fails is quarantined, and the next best of its kind takes
-    its place. Where nobody on the shortlist is sound, those after them make another one.
+    its place. Where nobody on the shortlist is sound, those after them make another one. All that is decided
+    goes on record at once, at the end: finals that are interrupted begin anew, and come to the same.
     """
     fresh, final = (
         fresh_seeds(settings.seed, settings.seeds),
@@ -48,11 +50,12 @@ def run(store: Store, settings: SearchSettings, trials: TrialRunner, auditor: Au
     )
     generation = len(store.generations) - 1
     ranked: dict[str, list[Contender]] = {}
+    fates: list[Fate] = []
     while not any(ranked.values()):
-        ranked = _shortlists(store, settings, trials, fresh)
+        ranked = _shortlists(store, settings, trials, fresh, fates)
         if auditor is None or not any(ranked.values()):
             break
-        _set_unsound_apart(store, ranked, auditor, generation)
+        fates += _set_unsound_apart(store, ranked, auditor, generation, fates)
     chosen = {role: ones[:1] for role, ones in ranked.items()}
     vanilla = baseline_sources()["vanilla"]
     entries = [Candidate(vanilla, source_hash(vanilla), operator="finals")]
@@ -65,30 +68,27 @@ def run(store: Store, settings: SearchSettings, trials: TrialRunner, auditor: Au
     top = best([one for ones in chosen.values() for one in ones], 1)
     if top:
         individual = top[0].individual
-        store.generations.add_fate(
-            Fate(
-                individual.id,
-                generation,
-                individual.island,
-                "crowned",
-                f"best bound of PGR over {top[0].estimate.trials} trials",
-            )
-        )
-        for role, ones in chosen.items():
-            for one in ones:
-                if one.id != individual.id:
-                    store.generations.add_fate(
-                        Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
-                    )
+        reason = f"best bound of PGR over {top[0].estimate.trials} trials"
+        fates.append(Fate(individual.id, generation, individual.island, "crowned", reason))
+        fates += [
+            Fate(one.id, generation, one.individual.island, "elite", f"best {role} of the search")
+            for role, ones in chosen.items()
+            for one in ones
+            if one.id != individual.id
+        ]
+    with store.transaction():
+        for fate in fates:
+            store.generations.add_fate(fate)
+        trials.commit(FINALS)
 
 
 def _shortlists(
-    store: Store, settings: SearchSettings, trials: TrialRunner, fresh: list[int]
+    store: Store, settings: SearchSettings, trials: TrialRunner, fresh: list[int], fates: list[Fate]
 ) -> dict[str, list[Contender]]:
-    """The best few seed recipes and children that are not quarantined, best first after trials on fresh
-    seeds.
+    """The best few seed recipes and children that are not quarantined, on record or by `fates`, best first
+    after trials on fresh seeds.
     """
-    everyone, barred = store.individuals.all(), quarantined(store)
+    everyone, barred = store.individuals.all(), quarantined(store, fates)
     ranked = {}
     for role, group in (
         ("seed", [one for one in everyone if not one.parents]),
@@ -108,18 +108,26 @@ def _shortlists(
 
 
 def _set_unsound_apart(
-    store: Store, ranked: dict[str, list[Contender]], auditor: Auditor, generation: int
-) -> None:
-    """Audit the best until one is sound; whoever fails before it leaves `ranked`, quarantined."""
+    store: Store,
+    ranked: dict[str, list[Contender]],
+    auditor: Auditor,
+    generation: int,
+    before: list[Fate],
+) -> list[Fate]:
+    """Audit the best until one is sound; whoever fails before it leaves `ranked`.
+
+    Their fates, and their heirs'.
+    """
+    fates: list[Fate] = []
     while True:
         top = best([ones[0] for ones in ranked.values() if ones], 1)
         if not top:
-            return
+            return fates
         one = top[0].individual
         reason = failures(auditor.audit(Candidate(one.source, one.source_hash, one.island, one.generation)))
         if not reason:
-            return
-        quarantine(store, one.id, generation, reason)
+            return fates
+        fates += quarantine_fates(store, one.id, generation, reason, [*before, *fates])
         for role, ones in ranked.items():
             ranked[role] = [other for other in ones if other.individual.source_hash != one.source_hash]
 

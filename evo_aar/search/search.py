@@ -16,6 +16,7 @@ from evo_aar.search.allocation import Allocation
 from evo_aar.search.breeding import Birth, Breeding
 from evo_aar.search.chronicle import figures_of, near_parents, post_findings, tallies_after
 from evo_aar.search.operator import Operator
+from evo_aar.search.phases import generation_phase
 from evo_aar.search.planning import Planner, Surroundings
 from evo_aar.search.racing import Race
 from evo_aar.search.record import (
@@ -132,7 +133,7 @@ class Search:
             self._store.individuals.add(individual)
             everyone.append(individual)
         self._trials.ensure([Candidate.of(one) for one in everyone], self._seeds)
-        standings = self._standings()
+        standings = self._standings(0)
         fates = [
             Fate(one.id, 0, one.island, "failed", why)
             for one in everyone
@@ -141,7 +142,7 @@ class Search:
         return Litter({one.island: [one.id] for one in everyone}, fates, [])
 
     def _births(self, number: int) -> Litter:
-        standings = self._standings()
+        standings = self._standings(number - 1)
         living = standings.living(number - 1)
         known = frozenset(self._store.individuals.source_hashes(before=number))
         planner = self._planner(number, standings, living, known)
@@ -170,7 +171,7 @@ class Search:
     ) -> Litter:
         """Register the births, and tell duplicates and failures from those with a fitness."""
         litter = Litter({island: [] for island in living}, [], empty)
-        standings, seen = self._standings(), set(known)
+        standings, seen = self._standings(number), set(known)
         with self._store.transaction():
             for birth in births:
                 one = birth.individual()
@@ -248,7 +249,7 @@ class Search:
 
     def _close(self, number: int, litter: Litter) -> None:
         born = litter.born
-        standings = self._standings()
+        standings = self._standings(number)
         before = standings.living(number - 1) if number else {island: [] for island in born}
         succession = self._succession.decide(number, before, born, standings)
         kept, standings = succession.kept, succession.standings
@@ -280,11 +281,14 @@ class Search:
             baselines=self._baselines,
             also=self._evaluate_also(kept),
         )
-        self._store.generations.commit(
-            Generation(number, islands, GenerationRecord(state, figures).to_json()),
-            sorted(set(fates), key=lambda fate: (fate.island, fate.individual)),
-            succession.migrations,
-        )
+        with self._store.transaction():
+            self._store.generations.commit(
+                Generation(number, islands, GenerationRecord(state, figures).to_json()),
+                sorted(set(fates), key=lambda fate: (fate.island, fate.individual)),
+                succession.migrations,
+            )
+            for trials in (self._trials, *self._also.values()):
+                trials.commit(generation_phase(number))
 
     def _evaluate_also(self, kept: Mapping[int, list[Contender]]) -> dict[str, dict[str, float | None]]:
         """Each island's best on the other testbeds: told, never selected on."""
@@ -300,5 +304,7 @@ class Search:
                 found[name][one.id] = sum(scores) / len(scores) if sound else None
         return found
 
-    def _standings(self) -> Standings:
-        return Standings(self._store, self._trials, self._scheme, len(self._seeds))
+    def _standings(self, generation: int) -> Standings:
+        return Standings(
+            self._store, self._trials, self._scheme, generation=generation, seeds=len(self._seeds)
+        )

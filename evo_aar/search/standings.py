@@ -46,23 +46,29 @@ def contender(
 class Standings:
     """A snapshot: make a new one after trials were added.
 
-    `seeds`: how many every recipe of the search is tried on; `scheme`: what a fitness counts for.
+    `generation`: whose births it knows, and of all before it; `seeds`: how many every recipe of the search is
+    tried on; `scheme`: what a fitness counts for.
     """
 
-    def __init__(self, store: Store, trials: TrialRunner, scheme: Selection, seeds: int) -> None:
+    def __init__(
+        self, store: Store, trials: TrialRunner, scheme: Selection, *, generation: int, seeds: int
+    ) -> None:
         self._store = store
         self._trials = trials
         self._scheme = scheme
+        self._generation = generation
         self._seeds = seeds
         self._made: dict[str, Contender | None] = {}
         self.deviation = pooled_deviation(
-            [trials.of(digest) for digest in sorted(store.individuals.source_hashes())]
+            [trials.of(digest) for digest in sorted(store.individuals.source_hashes(before=generation + 1))]
         )
         """Of PGR over seeds, pooled over all recipes ever born."""
 
     def anew(self) -> Standings:
         """As they are now."""
-        return Standings(self._store, self._trials, self._scheme, self._seeds)
+        return Standings(
+            self._store, self._trials, self._scheme, generation=self._generation, seeds=self._seeds
+        )
 
     def contenders(self, identities: Iterable[str]) -> list[Contender]:
         """Those of them that have a fitness, in the order given."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from evaluator.trial import TrialRequest
 from population.individual import Individual
 from population.store import Store
+from population.tables.asked import TrialKey
 from population.trial import FailedTrial, SuccessfulTrial, Trial
 
 if TYPE_CHECKING:  # a report that only reads a store does without torch
@@ -37,7 +38,12 @@ class Candidate:
 
 
 class TrialRunner:
-    """All trials of a search on one testbed."""
+    """The trials of a search on one testbed, as the phase that is under way may know them.
+
+    What a phase decides depends on trials that committed phases asked for, and on those that it has asked for
+    itself, in its own order. Others may be on record: of this phase before it was interrupted, or of an audit
+    that a person made. They aren't run again, and count from the moment that they are asked for.
+    """
 
     def __init__(
         self, store: Store, evaluator: Evaluator, on_trial: Callable[[Trial], None] = lambda trial: None
@@ -46,7 +52,9 @@ class TrialRunner:
         self._evaluator = evaluator
         self._on_trial = on_trial
         self._known: dict[str, list[Trial]] = {}
-        self._asked: set[str] | None = None
+        self._questions: set[str] | None = None
+        self._asked: set[TrialKey] = set(store.asked.all())
+        self._own: list[TrialKey] = []
 
     @property
     def evaluator(self) -> Evaluator:
@@ -57,22 +65,35 @@ class TrialRunner:
         return self._evaluator.testbed.content_hash
 
     def of(self, source_hash: str) -> list[Trial]:
-        """A recipe's trials on record, by seed."""
-        if source_hash not in self._known:
-            self._known[source_hash] = self._store.trials.of(source_hash, self.testbed, 1.0)
-        return self._known[source_hash]
+        """A recipe's trials that have been asked for, by seed."""
+        return [
+            trial
+            for trial in self._on_record(source_hash)
+            if self._key(source_hash, trial.seed) in self._asked
+        ]
 
     def ensure(self, candidates: Iterable[Candidate], seeds: Sequence[int]) -> None:
-        """Run the trials that are not on record yet; each is recorded, with what it cost, as it ends."""
+        """Ask for trials. Those that are not on record yet are run; each is recorded, with what it cost, as
+        it ends.
+        """
         wanted: dict[tuple[str, int], Candidate] = {}
         for candidate in candidates:
-            known = {trial.seed for trial in self.of(candidate.source_hash)}
+            known = {trial.seed for trial in self._on_record(candidate.source_hash)}
             for seed in seeds:
                 if seed not in known:
                     wanted.setdefault((candidate.source_hash, seed), candidate)
+                key = self._key(candidate.source_hash, seed)
+                if key not in self._asked:
+                    self._asked.add(key)
+                    self._own.append(key)
         self._run(
             {TrialRequest(candidate.source, seed): candidate for (_, seed), candidate in wanted.items()}
         )
+
+    def commit(self, phase: str) -> None:
+        """The phase ends: put on record what it asked for. To be called in the transaction that ends it."""
+        self._store.asked.commit(phase, self._own)
+        self._own = []
 
     def one(self, candidate: Candidate, seed: int, fidelity: float) -> Trial:
         """One trial at any fidelity, run where it isn't on record yet."""
@@ -80,6 +101,14 @@ class TrialRunner:
         if known is None:
             self._run({TrialRequest(candidate.source, seed, fidelity): candidate})
         return self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
+
+    def _on_record(self, source_hash: str) -> list[Trial]:
+        if source_hash not in self._known:
+            self._known[source_hash] = self._store.trials.of(source_hash, self.testbed, 1.0)
+        return self._known[source_hash]
+
+    def _key(self, source_hash: str, seed: int) -> TrialKey:
+        return TrialKey(source_hash, self.testbed, seed, 1.0)
 
     def _run(self, wanted: dict[TrialRequest, Candidate]) -> None:
         if not wanted:
@@ -94,15 +123,15 @@ class TrialRunner:
         question when it is asked again.
         """
         key = request.key(self.testbed)
-        if self._asked is None:
-            self._asked = {
+        if self._questions is None:
+            self._questions = {
                 entry.detail.get("trial")
                 for entry in self._store.ledger.all()
                 if entry.kind == "grader_questions"
             }
-        if key not in self._asked:
+        if key not in self._questions:
             self._store.ledger.add("grader_questions", 1, **_account(candidate), detail={"trial": key})
-            self._asked.add(key)
+            self._questions.add(key)
 
     def _record(self, result: Result, candidate: Candidate) -> None:
         trial = on_record(result, self.testbed)
