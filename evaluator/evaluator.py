@@ -177,7 +177,7 @@ class Evaluator:
         ceilings = baselines_module.ceiling_probabilities(self.settings, grader, self.testbed, self.workers)
         return grader.ensemble_accuracies(ceilings, members)
 
-    def warm_up(self, progress: Callable[[int, int], None] | None = None, *, sealed: bool = False) -> None:
+    def warm_up(self, progress: Callable[[int, int], object] | None = None, *, sealed: bool = False) -> None:
         """Compute the hidden states that every search reads, where the cache lacks them; `progress(done,
         total)` in texts.
 

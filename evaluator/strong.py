@@ -26,7 +26,7 @@ from transformers.utils import logging
 from evaluator.descriptions import StrongDescription, describe, load_tokenizer, unusable
 from evaluator.errors import EvaluatorError
 
-Progress = Callable[[int, int], None]  # texts done, texts in all
+Progress = Callable[[int, int], object]  # texts done, texts in all
 
 MAX_TOKENS = 1024
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # padded tokens of one forward pass

@@ -51,7 +51,7 @@ def world(
     cache: Path,
     *,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """The folder of this world of a testbed, made where the cache lacks it.
 

@@ -45,7 +45,7 @@ _OPTIONS = (
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _BLOCK = 1 << 20
 
-Progress = Callable[[int, int], None]  # bytes done, bytes in all (0 if unknown)
+Progress = Callable[[int, int], object]  # bytes done, bytes in all (0 if unknown)
 
 
 @dataclass(frozen=True)

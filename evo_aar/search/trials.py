@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evaluator.trial import TrialRequest
 from population.individual import Individual
@@ -52,7 +52,7 @@ class TrialRunner:
         self._evaluator = evaluator
         self._on_trial = on_trial
         self._known: dict[str, list[Trial]] = {}
-        self._questions: set[str] | None = None
+        self._questions: set[object] | None = None
         self._asked: set[TrialKey] = set(store.asked.all())
         self._own: list[TrialKey] = []
 
@@ -97,10 +97,14 @@ class TrialRunner:
 
     def one(self, candidate: Candidate, seed: int, fidelity: float) -> Trial:
         """One trial at any fidelity, run where it isn't on record yet."""
-        known = self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
+        key = TrialKey(candidate.source_hash, self.testbed, seed, fidelity)
+        known = self._store.trials.get(*key)
         if known is None:
             self._run({TrialRequest(candidate.source, seed, fidelity): candidate})
-        return self._store.trials.get(candidate.source_hash, self.testbed, seed, fidelity)
+            known = self._store.trials.get(*key)
+        if known is None:
+            raise RuntimeError(f"{key} was run and is not on record")
+        return known
 
     def _on_record(self, source_hash: str) -> list[Trial]:
         if source_hash not in self._known:
@@ -137,7 +141,7 @@ class TrialRunner:
         trial = on_record(result, self.testbed)
         account = _account(candidate)
         with self._store.transaction():
-            if trial.ok:
+            if result.ok:
                 self._store.correctness.record(trial, result.correct)
             if self._store.trials.record(trial):
                 self._store.ledger.add("trainer_tokens", trial.tokens, **account)
@@ -154,7 +158,7 @@ def _account(candidate: Candidate) -> dict:
 def on_record(result: Result, testbed: str) -> Trial:
     """A result as a search would have it on record."""
     outcome, request = result.outcome, result.request
-    common = {
+    common: dict[str, Any] = {
         "source_hash": request.source_hash,
         "testbed": testbed,
         "seed": request.seed,
@@ -163,8 +167,12 @@ def on_record(result: Result, testbed: str) -> Trial:
         "seconds": outcome.seconds,
         "history": outcome.history,
     }
-    if not outcome.ok:
-        return FailedTrial(reason=outcome.reason, message=outcome.message, **common)
+    if not result.ok:
+        return FailedTrial(reason=result.outcome.reason, message=result.outcome.message, **common)
     return SuccessfulTrial(
-        accuracy=result.accuracy, pgr=result.pgr, members=outcome.members, pool=outcome.pool, **common
+        accuracy=result.accuracy,
+        pgr=result.pgr,
+        members=result.outcome.members,
+        pool=result.outcome.pool,
+        **common,
     )
