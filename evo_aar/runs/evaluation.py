@@ -17,11 +17,11 @@ from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
 from evaluator.trial import TrialRequest
-from evo_aar.views import tables
 from evo_aar.errors import UsageError
 from evo_aar.machine.places import cache_folder
 from evo_aar.machine.testbeds import prepared, warnings
 from evo_aar.search.trials import on_record
+from evo_aar.views import tables
 from population.fitness import Fitness
 from population.trial import FAILED, OK, Trial
 from recipes.errors import RecipeError
@@ -111,7 +111,9 @@ def run_trials(
     found: dict[tuple[str, int], Trial] = {}
     with tables.progress(console) as bar:
         for result in bar.track(evaluator.evaluate(requests), total=len(requests), description="trials"):
-            found[result.request.source, result.request.seed] = on_record(result, evaluator.testbed.content_hash)
+            found[result.request.source, result.request.seed] = on_record(
+                result, evaluator.testbed.content_hash
+            )
     return {source: [found[source, seed] for seed in seeds] for source in sources}
 
 

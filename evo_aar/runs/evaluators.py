@@ -32,8 +32,8 @@ def require_same_testbed(store: Store, evaluator: Evaluator) -> None:
     found, expected = evaluator.testbed.content_hash, store.facts["testbed_hash"]
     if found != expected:
         raise UsageError(
-            f"the testbed {store.settings['testbed']} is now {found}, but run {store.path.parent.name} was begun"
-            f" on {expected}. Restore the files or the version that it was begun with."
+            f"the testbed {store.settings['testbed']} is now {found}, but run {store.path.parent.name} was"
+            f" begun on {expected}. Restore the files or the version that it was begun with."
         )
 
 

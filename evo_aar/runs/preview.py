@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from evo_aar.errors import UsageError
-from evo_aar.search.feedback import Feedback
 from evo_aar.agents.briefs import Briefing, Briefs
 from evo_aar.agents.prices import Price, Usage
-from evo_aar.search.operator import OperatorContext, Parent
+from evo_aar.errors import UsageError
 from evo_aar.runs.standing import opened
-from evo_aar.search.settings import SearchSettings
+from evo_aar.search.feedback import Feedback
+from evo_aar.search.operator import OperatorContext, Parent
 from evo_aar.search.record import BirthRecord, BirthStory, GenerationRecord, direction_of
 from evo_aar.search.seeds import search_seeds
+from evo_aar.search.settings import SearchSettings
 from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from evo_aar.views import tables
 from evo_aar.report.opening import begin, open_sealed
+from evo_aar.runs.evaluators import Workplace, evaluator_of
 from evo_aar.runs.versions import decisive, versions
 from evo_aar.search.settings import SearchSettings
-from evo_aar.runs.evaluators import Workplace, evaluator_of
+from evo_aar.views import tables
 from population.store import Store
 from population.tables.integrity import Opening
 

@@ -181,15 +181,13 @@ class SearchRun:
             console.print(
                 plain(
                     f"other versions than before: {'; '.join(changed)}. What is on record stays; what is"
-                    " computed from here on may differ from what the former versions would have given. This is"
-                    " on record."
+                    " computed from here on may differ from what the former versions would have given. This"
+                    " is on record."
                 )
             )
         self._store.stints.begin(self._place.level, decisive(now))
 
-    def _advance(
-        self, engine: Engine, budgets: Budgets, started: float, progress: SearchProgress
-    ) -> None:
+    def _advance(self, engine: Engine, budgets: Budgets, started: float, progress: SearchProgress) -> None:
         """Generation by generation to the finals. Raises `SearchStopped` at a limit."""
         while not engine.search.done:
             if reached := budgets.reached(self._store, (time.monotonic() - started) / 3600):
@@ -246,9 +244,7 @@ class SearchRun:
         if settings.operator == "agents":
             operator = self._agents(evaluator, trials, accuracies, budgets, patience)
         also = {
-            name: TrialRunner(
-                store, evaluator_on(prepared(name), settings, place), progress.trial
-            )
+            name: TrialRunner(store, evaluator_on(prepared(name), settings, place), progress.trial)
             for name in settings.also
         }
         search = Search(

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evo_aar.search.audits import quarantined
 from evo_aar.errors import UsageError
 from evo_aar.machine.places import run_folder, store_path
+from evo_aar.search.audits import quarantined
 from evo_aar.search.settings import SearchSettings
 from population.fitness import Fitness
 from population.lock import is_locked

@@ -1,4 +1,4 @@
-"""Which versions a search is worked on with: numbers may depend on them, so a change is said and on record."""
+"""Which versions a search is worked on with: numbers may depend on them, so a change is on record."""
 
 from __future__ import annotations
 

@@ -37,6 +37,8 @@ def test_one_that_ended_is_exported_and_looked_at(folder):
     status = evo_aar("status", "finished", "--json").json
     assert status["state"] == "finished" and status["best"]["individual"].startswith("g00")
     done = evo_aar("export", "finished", "--best", "-o", folder / "best")
-    assert done.status in (0, 1), done.err  # 1: this processor trains other students than the one of the fixture
+    assert done.status in (0, 1), (
+        done.err
+    )  # 1: this processor trains other students than the one of the fixture
     assert json.loads((folder / "best" / "metrics.json").read_text())["pgr"]["mean"] > 0
     assert fingerprint("finished") == FINGERPRINTS["finished"]

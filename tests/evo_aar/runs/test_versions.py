@@ -63,6 +63,8 @@ def test_the_tracked_search_has_its_versions_as_tags(stopped):
     from mlflow import MlflowClient
 
     client = MlflowClient("sqlite:///runs/mlflow.db")
-    found = client.search_runs([one.experiment_id for one in client.search_experiments()], "tags.kind = 'search'")
+    found = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()], "tags.kind = 'search'"
+    )
     assert found[0].data.tags["version.torch"] == versions.versions()["torch"]
     assert found[0].data.metrics["best_pgr"] is not None
