@@ -50,7 +50,7 @@ def children():
     """Thirty generations, each bred from the last: parents are drawn from all islands."""
     operator, made = OfflineOperator(), []
     born = {source_hash(one.seed_source) for one in directions()}
-    last = [Parent(one.name, one.seed_source, one.name, 0.3, 0.05) for one in directions()]
+    last = [Parent(one.name, one.seed_source, one.name) for one in directions()]
     for generation in range(GENERATIONS):
         draw = np.random.default_rng([2, generation])
         # Forty of the last generation breed, as selection would have it.
