@@ -10,7 +10,7 @@ from evo_aar.search.feedback import Shown, View
 from evo_aar.search.operator import OperatorContext
 from evo_aar.search.record import BirthRecord, Try
 from evo_aar.search.trials import TRY_FIDELITY
-from population.behaviour import behaviour, distance
+from population.behaviour import NEAR_DUPLICATE, behaviour, distance
 from population.forum import Finding
 from population.individual import Individual
 from population.store import Store
@@ -145,7 +145,7 @@ class Library:
         near, identity = min(found)
         return (
             f"On the training pool its predictions differ least from {identity}'s: by {near:.3f} on average,"
-            f" at fidelity {TRY_FIDELITY:g} against full trials. Below about 0.02 it is the same behaviour,"
+            f" at fidelity {TRY_FIDELITY:g} against full trials. Below about {NEAR_DUPLICATE:g} it is the same behaviour,"
             " which finds no place beside the other."
         )
 
