@@ -145,8 +145,8 @@ class Library:
         near, identity = min(found)
         return (
             f"On the training pool its predictions differ least from {identity}'s: by {near:.3f} on average,"
-            f" at fidelity {TRY_FIDELITY:g} against full trials. Below about {NEAR_DUPLICATE:g} it is the same behaviour,"
-            " which finds no place beside the other."
+            f" at fidelity {TRY_FIDELITY:g} against full trials. Below about"
+            f" {NEAR_DUPLICATE:g} it is the same behaviour, which finds no place beside the other."
         )
 
 
