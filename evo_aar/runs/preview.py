@@ -16,14 +16,13 @@ from evo_aar.errors import UsageError
 from evo_aar.runs.standing import opened
 from evo_aar.search.feedback import Feedback
 from evo_aar.search.operator import OperatorContext, Parent
-from evo_aar.search.record import BirthRecord, BirthStory, GenerationRecord, direction_of
+from evo_aar.search.record import GenerationRecord, direction_of
+from evo_aar.search.seed_recipes import seed_individual
 from evo_aar.search.seeds import search_seeds
 from evo_aar.search.settings import SearchSettings
-from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
 from recipes.directions import directions
-from recipes.source import idea, source_hash
 
 VERBS = ("mutation", "crossover", "draft")
 BYTES_PER_TOKEN = 3.5
@@ -141,16 +140,7 @@ def _store(runs: Path, run: str | None, island: int) -> Iterator[tuple[Store, Se
     ):
         seeds = []
         for number, direction in enumerate(directions()):
-            seed = Individual.born(
-                generation=0,
-                island=number,
-                child=0,
-                source=direction.seed_source,
-                source_hash=source_hash(direction.seed_source),
-                operator="seed",
-                idea=idea(direction.seed_source),
-                detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
-            )
+            seed = seed_individual(number, direction)
             store.individuals.add(seed)
             seeds.append(Island(number, (seed.id,), (seed.id,)))
         store.generations.commit(Generation(0, tuple(seeds)))

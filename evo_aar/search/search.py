@@ -20,12 +20,11 @@ from evo_aar.search.phases import generation_phase
 from evo_aar.search.planning import Planner, Surroundings
 from evo_aar.search.racing import Race
 from evo_aar.search.record import (
-    BirthRecord,
-    BirthStory,
     EmptyPlace,
     GenerationRecord,
     GenerationState,
 )
+from evo_aar.search.seed_recipes import seed_individual
 from evo_aar.search.seeds import search_seeds
 from evo_aar.search.selection import Contender, best, scheme_named
 from evo_aar.search.settings import SearchSettings
@@ -34,13 +33,11 @@ from evo_aar.search.succession import Succession
 from evo_aar.search.topologies import topology_named
 from evo_aar.search.trials import Candidate, TrialRunner
 from population.archive import Archive
-from population.individual import Individual
 from population.island import Generation, Island
 from population.store import Store
 from population.tables.generations import Fate
 from population.trial import first_failure, successful
 from recipes.directions import Direction, directions
-from recipes.source import idea, source_hash
 
 ARCHIVE = Archive(8)
 STAGNANT = 2
@@ -120,16 +117,7 @@ class Search:
     def _seed_recipes(self) -> Litter:
         everyone = []
         for island, direction in enumerate(self._directions):
-            individual = Individual.born(
-                generation=0,
-                island=island,
-                child=0,
-                source=direction.seed_source,
-                source_hash=source_hash(direction.seed_source),
-                operator="seed",
-                idea=idea(direction.seed_source),
-                detail=BirthRecord(story=BirthStory(direction.name)).to_json(),
-            )
+            individual = seed_individual(island, direction)
             self._store.individuals.add(individual)
             everyone.append(individual)
         self._trials.ensure([Candidate.of(one) for one in everyone], self._seeds)
