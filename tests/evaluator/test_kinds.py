@@ -161,9 +161,7 @@ def test_a_profile_s_own_hyperparameters_come_before_the_kind_s(trainer):
 def test_a_name_is_one_kind_s_and_an_unknown_one_is_told_the_known(constant):
     with pytest.raises(ValueError, match="already"):
         kinds.register(ConstantKind())
-    with pytest.raises(
-        EvaluatorError, match="Choose one of head, lora, constant"
-    ):
+    with pytest.raises(EvaluatorError, match="Choose one of head, lora, constant"):
         kinds.kind("tree")
 
 
