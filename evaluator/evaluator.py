@@ -14,6 +14,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from evaluator import baselines as baselines_module
+from evaluator import kinds, plugins
 from evaluator.audits import worlds
 from evaluator.baselines import Baselines
 from evaluator.errors import EvaluatorError
@@ -103,8 +104,9 @@ class Evaluator:
         if workers < 1:
             raise EvaluatorError(f"--workers {workers}: at least one worker is needed.")
         check_device(device)
+        plugins.load()
         self.testbed = Testbed.load(testbed_path)
-        self.kind = kind or self.testbed.profile.student
+        self.kind = kinds.kind(kind or self.testbed.profile.student).name
         self.settings = WorkerSettings(
             Path(testbed_path), cache, self.kind, device, limits or Limits(), level or level_here()
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluator import plugins
 from evaluator.bench import request_seed
 from evaluator.conversation import Conversation
 from evaluator.processes import Limits
@@ -40,6 +41,7 @@ class WorkerSettings:
 
 @lru_cache(maxsize=4)
 def _trainer(testbed: Path, cache: Path, device: str) -> Trainer:
+    plugins.load()
     return Trainer(Testbed.load(testbed), cache=cache, device=device)
 
 

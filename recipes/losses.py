@@ -63,6 +63,11 @@ def register(loss: NamedLoss) -> NamedLoss:
     return loss
 
 
+def unregister(name: str) -> None:
+    """Take a loss back, for another of its name. Raises KeyError where there is none."""
+    del NAMED[name], LOSSES[name]
+
+
 def probability(margin: Tensor) -> Tensor:
     """1 / (1 + exp(-z)).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evaluator import plugins
 from evaluator.errors import EvaluatorError
 from evaluator.kinds.kind import StudentKind
 
@@ -15,13 +16,20 @@ def register(kind: StudentKind) -> None:
     _KINDS[kind.name] = kind
 
 
+def unregister(name: str) -> None:
+    """Take a kind back, for another of its name. Raises KeyError where there is none."""
+    del _KINDS[name]
+
+
 def names() -> tuple[str, ...]:
     """The registered kinds' names, in the order of their registration."""
+    plugins.load()
     return tuple(_KINDS)
 
 
 def kind(name: str) -> StudentKind:
     """The kind of this name. Raises EvaluatorError, naming the known ones."""
+    plugins.load()
     if name not in _KINDS:
         raise EvaluatorError(f"no kind of student {name!r}. Choose one of {', '.join(_KINDS)}.")
     return _KINDS[name]

@@ -28,7 +28,10 @@ NEIGHBOUR = (
     '"""A neighbour."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
     " epochs=0.2)\n"
 )
-RAW = '"""Sends bytes."""\nasync def recipe(task):\n    send = task._line._channel._connection._socket.sendall\n'  # noqa: E501
+RAW = """\"\"\"Sends bytes.\"\"\"
+async def recipe(task):
+    send = task._line._channel._connection._socket.sendall
+"""
 FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 MANY = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
