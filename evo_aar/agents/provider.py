@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from evaluator import plugins
 from evo_aar.agents.prices import Usage
 from evo_aar.errors import UsageError
 
@@ -84,6 +85,7 @@ def kind_of(model: str) -> ProviderKind:
     """The provider that a model belongs to. Raises `UsageError` where its prefix names none that is known."""
     from evo_aar.agents import anthropic_client  # noqa: F401 - registers itself
 
+    plugins.load()
     prefix, colon, _ = model.partition(":")
     name = prefix if colon else DEFAULT
     if name not in _KINDS:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from deap import base, tools
 
+from evaluator import plugins
 from evo_aar.errors import UsageError
 from population.behaviour import NEAR_DUPLICATE, distance
 from population.fitness import Fitness
@@ -136,6 +137,7 @@ def register(scheme: Selection) -> None:
 
 def scheme_named(name: str) -> Selection:
     """Raises `UsageError` where no such scheme is registered."""
+    plugins.load()
     try:
         return _SCHEMES[name]
     except KeyError:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from evaluator import plugins
 from evo_aar.errors import UsageError
 from population.migration import Route, ring
 
@@ -47,6 +48,7 @@ def register(topology: Topology) -> None:
 
 def topology_named(name: str) -> Topology:
     """Raises `UsageError` where no such topology is registered."""
+    plugins.load()
     try:
         return _TOPOLOGIES[name]
     except KeyError:
