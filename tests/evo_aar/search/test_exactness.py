@@ -11,8 +11,8 @@ from evo_aar.search.seeds import fresh_seeds
 from evo_aar.search.trials import Candidate, TrialRunner
 from population.store import Store
 
-STRIDE = int(os.environ.get("KILL_STRIDE", "23"))
-"""Of all commits, which are tried: KILL_STRIDE=1 tries each (some 400 of them, a quarter of an hour)."""
+STRIDE = int(os.environ.get("KILL_STRIDE", "41"))
+"""Of all commits, which are tried: KILL_STRIDE=1 tries each (some 330 of them, a quarter of an hour)."""
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_killed_before_any_commit_it_ends_the_same(whole, tmp_path):
 def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
     path = tmp_path / "search.sqlite"
     kills = 0
-    while in_a_process(path, kill_at=9) is None:
+    while in_a_process(path, kill_at=19) is None:
         kills += 1
-    assert kills > 20
+    assert kills > 10
     assert outcome(path) == whole[0]
 
 
