@@ -1,6 +1,7 @@
 """A search of an earlier version goes on, is exported and looked at."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from command import evo_aar
@@ -20,16 +21,29 @@ def fingerprint(name):
         return store.fingerprint()
 
 
+def outcomes(store):
+    """Every trial without its wall clock, by what identifies it."""
+    return {
+        (one.source_hash, one.testbed, one.seed, one.fidelity): replace(one, seconds=0.0)
+        for one in store.trials.all()
+    }
+
+
 def test_one_that_was_killed_in_a_migration_ends_as_the_one_that_was_not(folder):
-    """On the processor that the fixture was made on; another one rounds otherwise, so that trials differ."""
     old_run(folder, "killed")
+    old_run(folder, "finished")
     resumed = evo_aar("resume", "killed", "--workers", 1)
     assert resumed.status == 0, resumed.err
-    assert "other versions than before" in resumed.out or resumed.out
-    with Store.open("runs/killed/search.sqlite", writable=False) as store:
-        assert store.generations.last().number == 3
+    with (
+        Store.open("runs/killed/search.sqlite", writable=False) as store,
+        Store.open("runs/finished/search.sqlite", writable=False) as straight,
+    ):
         assert len(store.generations.fates(kind="crowned")) == 1
         assert [one.versions.keys() >= {"torch", "numpy"} for one in store.stints.all()] == [False, True]
+        whole, tried = outcomes(straight), outcomes(store)
+        if any(one != whole[key] for key, one in tried.items() if key in whole):
+            pytest.skip("this processor rounds otherwise than the one that the fixture was made on")
+    assert fingerprint("killed") == FINGERPRINTS["finished"]
 
 
 def test_one_that_ended_is_exported_and_looked_at(folder):
@@ -37,8 +51,7 @@ def test_one_that_ended_is_exported_and_looked_at(folder):
     status = evo_aar("status", "finished", "--json").json
     assert status["state"] == "finished" and status["best"]["individual"].startswith("g00")
     done = evo_aar("export", "finished", "--best", "-o", folder / "best")
-    assert done.status in (0, 1), (
-        done.err
-    )  # 1: this processor trains other students than the one of the fixture
+    # Status 1: this processor rounds otherwise than the one that the fixture was made on.
+    assert done.status in (0, 1), done.err
     assert json.loads((folder / "best" / "metrics.json").read_text())["pgr"]["mean"] > 0
     assert fingerprint("finished") == FINGERPRINTS["finished"]
