@@ -12,6 +12,8 @@ from evaluator.hidden_states import HiddenStates
 from evaluator.strong import StrongModel, describe
 from evaluator.testbeds.prepared import SPLITS, Profile, Template, Testbed, write
 
+pytestmark = pytest.mark.slow
+
 SINGLE = (
     Template("{question} {choice} Answer:", (" no", " yes")),
     Template("{question} {choice} {verdict}", ("bad", "good")),

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from repository import ROOT
 from small_testbeds import small_testbed
+
+pytestmark = pytest.mark.slow
 
 MODULE = """
 from recipes.losses import NamedLoss, cross_entropy, probability, register

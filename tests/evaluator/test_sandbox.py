@@ -20,6 +20,8 @@ from evo_aar.machine.sandbox import described, is_ours, level_for
 from recipes import seccomp
 from recipes.fork_server import wipe
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = (
     '"""Mine."""\n\n\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
     " epochs=0.21)\n"

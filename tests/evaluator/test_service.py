@@ -15,6 +15,8 @@ from evaluator.testbeds.prepared import Testbed
 from evaluator.trainer.trainer import Trainer
 from evaluator.trial import TrialRequest
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(cpu_seconds=3, memory_bytes=512 << 20, wall_seconds=60)
 
 

@@ -9,6 +9,8 @@ import pytest
 from nbclient import NotebookClient
 from repository import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -18,6 +18,8 @@ from population.errors import StoreError
 from population.schema import FORMAT
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=FINGERPRINTS)
 def name(request):

@@ -24,6 +24,8 @@ from evaluator.trial import TrialRequest
 from recipes.contract import MAX_IN_FLIGHT
 from recipes.wire import MAGIC, PREFIX, Decoder, Message, WireError, encode
 
+pytestmark = pytest.mark.slow
+
 NEIGHBOUR = (
     '"""A neighbour."""\nasync def recipe(task):\n    return await task.finetune(task.weak_labels,'
     " epochs=0.2)\n"

@@ -23,6 +23,8 @@ from recipes import contract, reference
 from recipes.directions import BASELINES, baseline_sources, direction, directions
 from recipes.source import DIRECTIONS, validate
 
+pytestmark = pytest.mark.slow
+
 SEEDS = {one.name: one.seed_source for one in directions()}
 RECIPES = {**SEEDS, **baseline_sources()}
 BARE = (Template("{question} = {choice}."),)

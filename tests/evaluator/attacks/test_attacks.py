@@ -16,6 +16,8 @@ from filelock import FileLock
 from other_user import UNAVAILABLE
 from repository import HELPERS, ROOT
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 NAMES = [attack.name for attack in ATTACKS]

@@ -17,6 +17,8 @@ from evaluator.testbeds.labelled import read_folder
 from evaluator.testbeds.prepared import SPLITS, Template, Testbed, load_labels
 from evaluator.testbeds.weak import teach
 
+pytestmark = pytest.mark.slow
+
 SIZE = {"train_label": 80, "train_unlabel": 60, "test": 120}
 
 

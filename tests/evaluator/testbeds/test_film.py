@@ -23,6 +23,8 @@ from evaluator.testbeds.film import Sources, film_tables, prepare_film, read_sni
 from evaluator.testbeds.labelled import inputs, labels
 from evaluator.testbeds.prepared import Profile, Testbed, load_labels
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = ("tiny-1.0/resources/inner.tar.gz", "inner/snippets.txt")
 WEIGHTS = "tiny_model/tiny.gguf"
 SIZES = {"train_label": 60, "train_unlabel": 80}

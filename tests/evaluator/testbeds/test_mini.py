@@ -20,6 +20,8 @@ from evaluator.testbeds.mini.weak import TEACHERS, WEIGHTS
 from evaluator.testbeds.mini.world import FACTS, templates
 from evaluator.testbeds.prepared import FIELDS, SPLITS, Testbed, load_labels
 
+pytestmark = pytest.mark.slow
+
 # Mean accuracy of the weak teachers on the fitness and sealed splits: the figures that docs/testbeds.md
 # states.
 WEAK_BOUNDS = {"chat": (0.62, 0.69), "math": (0.60, 0.67), "code": (0.64, 0.71)}

@@ -13,6 +13,8 @@ from evaluator.trainer import memory
 from evaluator.trainer.fusion import Fusion, budget
 from evaluator.trainer.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def testbed(math_testbed) -> Testbed:

@@ -19,6 +19,8 @@ from evo_aar.search.settings import SearchSettings
 from population.individual import individual_id
 from recipes.source import source_hash
 
+pytestmark = pytest.mark.slow
+
 MODEL = "claude-opus-5-5"
 PRICE = {"input": 4.0, "output": 20.0, "cache_write": 5.0, "cache_read": 0.2}
 CHILD = (

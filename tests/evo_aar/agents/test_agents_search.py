@@ -16,6 +16,8 @@ from scripted_agent import ScriptedAgent
 from population.jsontext import digest
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-ant-never-to-be-seen-again-7f3a"
 NINE = [
     "--islands",

@@ -12,6 +12,8 @@ from evaluator.testbeds.prepared import load_labels
 from evaluator.workers import stop_workers
 from recipes.source import DIRECTIONS, validate
 
+pytestmark = pytest.mark.slow
+
 GOOD = (
     '"""Learn what the weak model says."""\n\n\nasync def recipe(task):\n    return await'
     " task.finetune(task.weak_labels)\n"

@@ -23,6 +23,8 @@ from population.island import Generation, Island
 from population.store import Store
 from population.tables.generations import Fate
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 2
 
 

@@ -16,6 +16,8 @@ from evo_aar.search.operator import OperatorContext, Parent
 from recipes.directions import directions
 from recipes.source import source_hash, validate
 
+pytestmark = pytest.mark.slow
+
 GENERATIONS = 30
 CHILDREN = 334
 NAMES = [one.name for one in directions()]

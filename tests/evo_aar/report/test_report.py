@@ -29,6 +29,8 @@ from population.tables.integrity import SealedScore
 from population.trial import FAILED, OK
 from recipes.directions import baseline_sources
 
+pytestmark = pytest.mark.slow
+
 SIZES = (
     "--islands",
     2,

@@ -9,6 +9,8 @@ from old_stores import FINGERPRINTS, old_run
 
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, cache):

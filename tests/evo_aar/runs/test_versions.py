@@ -1,12 +1,15 @@
 """What decides numbers is on record by version, and a change is said and recorded when a search goes on."""
 
 import json
+import shutil
 
 import pytest
 from command import evo_aar
 
 from evo_aar.runs import versions
 from population.store import Store
+
+pytestmark = pytest.mark.slow
 
 SMALL = {
     "--islands": 1,
@@ -19,14 +22,21 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def stopped(tmp_path, monkeypatch, math_testbed):
-    """A search that stopped after its seed recipes."""
-    monkeypatch.chdir(tmp_path)
-    options = SMALL | {"--max-trials": 1, "--run": "one"}
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, math_testbed):
+    """The folder of a search that stopped after its seed recipes."""
+    folder = tmp_path_factory.mktemp("begun")
+    options = SMALL | {"--max-trials": 1, "--run": "one", "--runs": folder / "runs"}
     done = evo_aar("evolve", *(word for option in options.items() for word in option))
     assert done.status == 0, done.err
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def stopped(begun, tmp_path, monkeypatch):
+    """A copy of it, as the working folder."""
+    shutil.copytree(begun / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
 
 
 def stints():

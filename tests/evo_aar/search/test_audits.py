@@ -30,6 +30,8 @@ from population.store import Store
 from recipes.directions import baseline_sources, directions
 from recipes.source import source_hash
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 3
 
 

@@ -11,6 +11,8 @@ from evo_aar.search.seeds import fresh_seeds
 from evo_aar.search.trials import Candidate, TrialRunner
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 STRIDE = int(os.environ.get("KILL_STRIDE", "41"))
 """Of all commits, which are tried: KILL_STRIDE=1 tries each (some 330 of them, a quarter of an hour)."""
 

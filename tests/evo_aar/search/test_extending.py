@@ -8,6 +8,8 @@ from evo_aar.search import selection, topologies
 from evo_aar.search.selection import LowerBound, best
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "--islands": 3,
     "--generations": 2,

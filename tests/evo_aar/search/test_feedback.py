@@ -11,6 +11,7 @@ from evo_aar.search.record import Try
 from population.island import Generation, Island
 from population.migration import Migration
 from population.store import Store
+from population.tables.asked import TrialKey
 
 SEEDS, ROWS = (0, 1), 900
 WEAK, CEILING = 0.5, 0.9
@@ -42,6 +43,8 @@ def commit(store, number, births, moves=()):
             )
         )
         children[island] += 1
+        seeds = SEEDS if share is not None else ()
+        store.asked.commit(f"generation {number}", [TrialKey(digest, "mini", seed, 1.0) for seed in seeds])
     store.generations.commit(Generation(number, (Island(0), Island(1)), {}), (), moves)
 
 

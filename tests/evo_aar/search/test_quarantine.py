@@ -27,6 +27,9 @@ class OnRecord:
     def ensure(self, candidates, seeds):
         pass
 
+    def commit(self, phase):
+        pass
+
     def of(self, source_hash):
         return self._store.trials.of(source_hash, TESTBED_HASH, 1.0)
 
@@ -115,7 +118,7 @@ def test_who_fails_the_static_read_leaves_before_a_migration(search):
     succession = Succession(
         search.store, replace(search.settings, generations=9), trials, scheme=LowerBound(), topology=Ring()
     )
-    standings = Standings(search.store, trials, LowerBound(), seeds=3)
+    standings = Standings(search.store, trials, LowerBound(), generation=4, seeds=3)
     before = {0: standings.contenders([sound.id]), 1: []}
     decided = succession.decide(4, before, {0: [one.id], 1: []}, standings)
     assert {move.individual for move in decided.migrations} == {sound.id}

@@ -14,6 +14,8 @@ import pytest
 
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--islands",
     "2",

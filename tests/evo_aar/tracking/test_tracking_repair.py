@@ -14,6 +14,8 @@ from tracking_examples import copied, everything, shown, tracked, tracked_search
 
 from population.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runs(tmp_path, empty_database):

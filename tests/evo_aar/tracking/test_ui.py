@@ -18,6 +18,8 @@ from tracking_examples import copied, tracked_search
 from evo_aar.errors import UsageError
 from evo_aar.tracking.server import TrackingServer
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 UI = "import sys; from evo_aar.cli import main; sys.argv = ['evo-aar', 'ui', *sys.argv[1:]]; main()"
 

@@ -29,6 +29,8 @@ from evaluator.trainer.lora import LoraModel
 from evaluator.trainer.trunk import Trunk
 from recipes.contract import OPTIMISERS
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

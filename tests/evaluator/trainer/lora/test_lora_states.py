@@ -28,6 +28,8 @@ from evaluator.trainer import trunk as trunk_module
 from evaluator.trainer.lora import LoraModel
 from evaluator.trainer.trunk import Trunk
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_fresh_student_knows_nothing_and_its_head_reads_the_untouched_states_standardised(trunk):
     model = LoraModel(trunk, 2, 2)
