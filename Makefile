@@ -1,7 +1,7 @@
 # make evolve   set everything up in .venv and run the main job: nine islands on mini/math
 # make test     set everything up in .venv, lint, and run all tests
 # make lint     ruff, mypy, and whether the contract's reference is what the contract says
-# make quick    the tests that take under a minute together: every room, nothing that trains a whole search
+# make quick    the tests that are not marked slow: under a minute together
 # PYTHON, VENV and CONSTRAINTS can be given: make test PYTHON=python3.12 VENV=/tmp/venv CONSTRAINTS=
 
 PYTHON ?= python3

@@ -22,7 +22,7 @@ SMALL = [
     "--generations",
     "2",
     "--children",
-    "2",
+    "1",
     "--population",
     "2",
     "--seeds",
