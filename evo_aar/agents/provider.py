@@ -2,7 +2,7 @@
 
 Requests and replies have the form of Anthropic's Messages API, whoever serves them: a provider of another
 form is an adapter in a module of its own that translates. `register` makes it known; a model is its own if
-its name begins with the provider's and a colon ("local:qwen3"). Names without one are Anthropic's.
+its name begins with the provider's and a colon ("local:qwen3"). All others are Anthropic's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from evaluator import plugins
 from evo_aar.agents.prices import Usage
-from evo_aar.errors import UsageError
 
 MALFORMED = "_malformed"
 """In place of a tool's input that is no JSON object: its text."""
@@ -82,24 +81,22 @@ def register(kind: ProviderKind) -> None:
 
 
 def kind_of(model: str) -> ProviderKind:
-    """The provider that a model belongs to. Raises `UsageError` where its prefix names none that is known."""
+    """The provider that a model belongs to.
+
+    A prefix that is no provider's is part of the model's name, as local servers have them ("llama3:8b").
+    """
     from evo_aar.agents import anthropic_client  # noqa: F401 - registers itself
 
     plugins.load()
     prefix, colon, _ = model.partition(":")
-    name = prefix if colon else DEFAULT
-    if name not in _KINDS:
-        raise UsageError(
-            f"--model {model}: no provider {name!r} is known. Providers: {', '.join(sorted(_KINDS))}."
-        )
-    return _KINDS[name]
+    return _KINDS[prefix] if colon and prefix in _KINDS else _KINDS[DEFAULT]
 
 
 class Providers:
     """The providers of several models, as one: a request goes to whose its model is."""
 
     def __init__(self, models: Iterable[str], patience: float) -> None:
-        """Raises `UsageError` where a model's provider is unknown, or lacks what it needs."""
+        """Raises `UsageError` where a model's provider lacks what it needs."""
         kinds = {model: kind_of(model) for model in models}
         for kind in kinds.values():
             kind.require()
