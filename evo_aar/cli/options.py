@@ -16,7 +16,10 @@ Testbed = Annotated[
     str, typer.Option(help="mini/chat, mini/math, mini/code, real/film, or a folder of jsonl files.")
 ]
 Student = Annotated[
-    str | None, typer.Option(help="head or lora; default: the testbed's.", show_default=False)
+    str | None,
+    typer.Option(
+        help="A kind of student: head, lora, or a plugin's; default: the testbed's.", show_default=False
+    ),
 ]
 Strong = Annotated[
     str | None,

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from evaluator import kinds
 from evaluator.evaluator import Evaluator
 from evaluator.processes import Limits
 from evaluator.sandbox.levels import Level
@@ -20,6 +19,7 @@ from evaluator.trial import TrialRequest
 from evo_aar.errors import UsageError
 from evo_aar.machine.places import cache_folder
 from evo_aar.machine.testbeds import prepared, warnings
+from evo_aar.search.settings import require_student
 from evo_aar.search.trials import on_record
 from evo_aar.views import tables
 from population.fitness import Fitness
@@ -51,8 +51,7 @@ class Setup:
 
         Raises `UsageError` or `EvaluatorError`. Its spool is temporary: every trial is run.
         """
-        if self.student is not None and self.student not in kinds.names():
-            raise UsageError(f"--student {self.student}: give {' or '.join(kinds.names())}.")
+        require_student(self.student)
         if self.cpu_seconds < 1:
             raise UsageError(f"--cpu-seconds {self.cpu_seconds}: give 1 or more.")
         with tables.progress(console) as bar:

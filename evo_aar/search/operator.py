@@ -90,7 +90,7 @@ class OperatorContext:
     brief: str = ""
     archive: tuple[Parent, ...] = ()
     model: str = ""
-    losses: tuple[str, ...] = tuple(LOSSES)
+    losses: tuple[str, ...] = field(default_factory=lambda: tuple(LOSSES))
     schedules: tuple[str, ...] = SCHEDULES
     layers: tuple[int, ...] = (1, 2, 3, 4)
     has_prior: bool = True

@@ -22,6 +22,12 @@ def _added(default: Any) -> Any:
     return field(default=default, metadata={_ADDED: True})
 
 
+def require_student(student: str | None) -> None:
+    """Raises `UsageError` for a kind of student that nobody registered; None is the testbed's own."""
+    if student is not None and student not in kinds.names():
+        raise UsageError(f"--student {student}: give {' or '.join(kinds.names())}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """Everything that the outcome of a search is a function of, given its testbed.
@@ -85,8 +91,7 @@ class SearchSettings:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: give {low} or more.")
         if self.audit_seeds == 1:
             raise UsageError("--audit-seeds 1: a standard error takes 2 or more; 0 turns audits off.")
-        if self.student is not None and self.student not in kinds.names():
-            raise UsageError(f"--student {self.student}: {' or '.join(kinds.names())}.")
+        require_student(self.student)
         if self.operator not in OPERATORS:
             raise UsageError(f"--operator {self.operator}: {' or '.join(OPERATORS)}.")
         if self.allocation not in ALLOCATIONS:
